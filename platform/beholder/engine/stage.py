@@ -1,0 +1,62 @@
+"""What a stage is: the one contract between the work and whoever runs it. No Ray here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from beholder.records import key_of
+from beholder.store import Store
+
+Item = dict[str, Any]
+"""One thing to do: plain JSON values; `key` is added by the engine."""
+Result = dict[str, Any]
+"""What came out: plain JSON values. Big things (images) are written to the store by the worker, never returned."""
+
+
+class Stage(Protocol):
+    """Work over keyed items: `items -> stage -> results`.
+
+    A stage is made with its settings only and must be cheap to pickle; `setup` loads weights, once per worker.
+    """
+
+    name: str
+    """The ledger's folder, such as "generate"."""
+    version: int
+    """Raised by hand when the code gives other results; a golden-output test says when."""
+    batch_size: int
+    """Items per call; part of the key, since bytes differ between batch sizes. `process` pads tails."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """Everything of the stage that can change a result: weights digest, settings, dtype, batch size."""
+        ...
+
+    def setup(self, store: Store) -> None:
+        """Load weights. Called once in each worker before the first batch."""
+        ...
+
+    def process(self, items: Sequence[Item]) -> list[Result]:
+        """Results of one batch, in the order of the items (at most `batch_size` of them).
+
+        May raise for a bad item: the engine then splits the batch and quarantines the item that fails alone.
+        """
+        ...
+
+
+class Keyed(NamedTuple):
+    """An item with the content key of its result."""
+
+    key: str
+    item: Item
+
+
+def stage_key(stage: Stage) -> dict[str, Any]:
+    """The part of the key that all items of a stage share."""
+    return {"stage": stage.name, "version": stage.version, **stage.identity()}
+
+
+def keyed(stage: Stage, items: Sequence[Item]) -> list[Keyed]:
+    """Items with their keys, doubles removed (first one kept, order kept)."""
+    shared = stage_key(stage)
+    unique = {key_of({"stage": shared, "item": item}): item for item in items}
+    return [Keyed(k, item) for k, item in unique.items()]

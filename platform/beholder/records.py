@@ -1,0 +1,78 @@
+"""Content keys and digests: the same content has the same name, whoever computed it and when."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VOLATILE = frozenset({"seconds", "worker", "attempt", "written_at", "path", "versions"})
+"""Columns that may differ between two runs that computed the same thing."""
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys, no spaces and shortest float forms; refuses what JSON cannot hold exactly.
+
+    Raises
+    ------
+    TypeError
+        For NaN, infinities and types outside JSON: they have no single canonical form.
+    """
+    return json.dumps(_checked(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _checked(value: Any) -> Any:
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise TypeError(f"a key cannot hold {value!r}")
+        return value
+    if isinstance(value, Mapping):
+        if not all(isinstance(k, str) for k in value):
+            raise TypeError(f"a key's mapping needs string keys, got {list(value)!r}")
+        return {k: _checked(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_checked(v) for v in value]
+    raise TypeError(f"a key cannot hold {type(value).__name__}: {value!r}")
+
+
+def key_of(value: Any) -> str:
+    """SHA-256 (hex, 64 characters) of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def rows_digest(rows: Iterable[Mapping[str, Any]], volatile: frozenset[str] = VOLATILE) -> str:
+    """SHA-256 over a set of JSON rows, in any order, without the volatile columns."""
+    lines = sorted(canonical_json({k: v for k, v in row.items() if k not in volatile}) for row in rows)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def table_digest(frame: pd.DataFrame, volatile: frozenset[str] = VOLATILE) -> str:
+    """SHA-256 of a table: the values of every column that is not volatile, whatever the order of rows and columns.
+
+    Missing values are written as null. Floats enter with all their digits.
+    """
+    kept = sorted(str(c) for c in frame.columns if str(c) not in volatile)
+    columns = [[_plain(v) for v in frame[name].tolist()] for name in kept]
+    return rows_digest((dict(zip(kept, row, strict=True)) for row in zip(*columns, strict=True)), frozenset())
+
+
+def _plain(value: Any) -> Any:
+    """A cell as JSON holds it: numpy scalars unwrapped, NaN, NaT and NA as null, arrays as lists."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return None if value != value or type(value).__name__ in ("NAType", "NaTType") else str(value)
