@@ -9,7 +9,10 @@ from beholder.records import key_of
 from beholder.store import Store
 
 Item = dict[str, Any]
-"""One thing to do: plain JSON values; `key` is added by the engine."""
+"""One thing to do: plain JSON values. Fields whose name starts with "_" (where a file lies) are not part of the key.
+
+`process` also finds the item's own key in it, as "_key".
+"""
 Result = dict[str, Any]
 """What came out: plain JSON values. Big things (images) are written to the store by the worker, never returned."""
 
@@ -58,5 +61,9 @@ def stage_key(stage: Stage) -> dict[str, Any]:
 def keyed(stage: Stage, items: Sequence[Item]) -> list[Keyed]:
     """Items with their keys, doubles removed (first one kept, order kept)."""
     shared = stage_key(stage)
-    unique = {key_of({"stage": shared, "item": item}): item for item in items}
+    unique: dict[str, Item] = {}
+    for item in items:
+        content = {name: value for name, value in item.items() if not name.startswith("_")}
+        key = key_of({"stage": shared, "item": content})
+        unique.setdefault(key, {**item, "_key": key})
     return [Keyed(k, item) for k, item in unique.items()]

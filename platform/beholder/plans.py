@@ -1,0 +1,200 @@
+"""Plans: the YAML that fixes a study and its analysis before there are data.
+
+A plan is read once, at the edge, into frozen records. An unknown key, a wrong type or an impossible value is a
+`PlanError` that names file, field, what was found and what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from beholder.errors import PlanError
+from beholder.records import key_of
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Condition = Literal["own", "other", "population", "statistics", "unoptimised"]
+
+
+class Section(BaseModel):
+    """A frozen part of a plan; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Generate(Section):
+    """Images to make: `prompts` x `seeds`, and more images of other prompts that nobody rates."""
+
+    generator: Literal["scenes"] = "scenes"
+    size: Annotated[int, Field(ge=64, le=1024)] = 256
+    batch_size: Count = 4
+    prompts: Count = 40
+    seeds_per_prompt: Count = 4
+    calibration_prompts: Annotated[int, Field(ge=0)] = 200
+    """Prompts with one image each for the text-aligned projection, which needs no ratings."""
+
+
+class Rate(Section):
+    """Simulated raters with a known taste."""
+
+    raters: Annotated[int, Field(ge=4)] = 40
+    per_image: Count = 15
+    repeat_share: Share = 0.1
+
+
+class Embed(Section):
+    """Frozen image features."""
+
+    encoder: Literal["efficientnet_lite0"] = "efficientnet_lite0"
+    size: Annotated[int, Field(ge=64, le=512)] = 224
+    batch_size: Count = 8
+
+
+class Taste(Section):
+    """The ladder of reward models and how it is cross-validated."""
+
+    models: tuple[str, ...] = ("constant", "user_mean", "population", "population_bias", "eb_slopes")
+    prompt_folds: Annotated[int, Field(ge=2)] = 5
+    user_folds: Annotated[int, Field(ge=2)] = 4
+    context: Count = 15
+    """Rated images an unseen user brings."""
+    margins: tuple[int, int, int] = (0, 500, 25)
+    """Tie margins in ticks: from, to, step."""
+
+
+class Steer(Section):
+    """Prompt search under a reward."""
+
+    raters: Annotated[int, Field(ge=2)] = 8
+    prompts: Annotated[int, Field(ge=2)] = 6
+    runs: Count = 2
+    rounds: Count = 2
+    candidates: Count = 4
+    seeds: Count = 2
+    heldout_seeds: Count = 2
+    rewriter: Literal["smollm2", "phrases"] = "smollm2"
+
+
+class Study(Section):
+    """The blind side-by-side study."""
+
+    conditions: tuple[Condition, ...] = ("own", "other", "population", "statistics", "unoptimised")
+    repeats: Annotated[int, Field(ge=0)] = 2
+    """Trials a participant sees again with sides swapped (reported only)."""
+
+    @model_validator(mode="after")
+    def _own_is_compared(self) -> Study:
+        if (
+            "own" not in self.conditions
+            or len(set(self.conditions)) != len(self.conditions)
+            or len(self.conditions) < 2
+        ):
+            raise ValueError("conditions need 'own', at least one other, and none twice")
+        return self
+
+
+class Analysis(Section):
+    """What is tested, fixed before the data."""
+
+    focal: Condition = "own"
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    permutations: Annotated[int, Field(ge=99)] = 9999
+
+
+class Plan(Section):
+    """One study from prompts to claims."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
+    seed: Annotated[int, Field(ge=0)] = 1
+    generate: Generate = Generate()
+    rate: Rate = Rate()
+    embed: Embed = Embed()
+    taste: Taste = Taste()
+    steer: Steer = Steer()
+    study: Study = Study()
+    analysis: Analysis = Analysis()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Plan:
+        if self.rate.per_image > self.rate.raters:
+            raise ValueError(f"rate.per_image is {self.rate.per_image}, but rate.raters is only {self.rate.raters}")
+        if self.steer.raters > self.rate.raters:
+            raise ValueError(f"steer.raters is {self.steer.raters}, but rate.raters is only {self.rate.raters}")
+        if self.analysis.focal not in self.study.conditions:
+            raise ValueError(f"analysis.focal {self.analysis.focal!r} is not among study.conditions")
+        return self
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the plan's content: names, order of keys and comments of the file do not matter."""
+        return key_of(self.model_dump(mode="json"))
+
+
+def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
+    """Read a plan and apply `section.key=value` overrides (values are YAML).
+
+    Raises
+    ------
+    PlanError
+        Naming file, field, what was found and what is allowed.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PlanError(f"no plan file {path}", remedy="give --plan FILE") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise PlanError(f"{path} holds {type(content).__name__}", "a mapping of sections")
+    for override in overrides:
+        _apply(content, override)
+    try:
+        return Plan.model_validate_json(json.dumps(content, default=str), strict=True)
+    except ValidationError as error:
+        raise PlanError(f"{path}: " + "; ".join(_explain(e) for e in error.errors())) from None
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    name, separator, value = override.partition("=")
+    if not separator or not name:
+        raise PlanError(f"--set {override!r}", "section.key=value, such as rate.raters=20")
+    *sections, last = name.split(".")
+    place = content
+    for section in sections:
+        place = place.setdefault(section, {})
+        if not isinstance(place, dict):
+            raise PlanError(f"--set {override!r}: {section!r} is not a section")
+    place[last] = yaml.safe_load(value)
+
+
+def _explain(error: Any) -> str:
+    """One sentence a pydantic error: field, found, allowed."""
+    location = [str(part) for part in error["loc"]]
+    field = ".".join(location) or "plan"
+    if error["type"] == "extra_forbidden":
+        names = sorted(_fields_at(location[:-1]))
+        near = difflib.get_close_matches(location[-1], names, 1)
+        return (
+            f"unknown key {field!r}"
+            + (f", did you mean {near[0]!r}?" if near else "")
+            + f"; allowed: {', '.join(names)}"
+        )
+    if error["type"] == "missing":
+        return f"{field} is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    found = "" if error["type"] == "value_error" else f", found {error['input']!r}"
+    return f"{field}: {message[0].lower() + message[1:]}{found}"
+
+
+def _fields_at(location: Sequence[str]) -> set[str]:
+    model: Any = Plan
+    for part in location:
+        model = model.model_fields[part].annotation
+    return set(model.model_fields) if not get_args(model) else set()
