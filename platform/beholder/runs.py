@@ -1,0 +1,222 @@
+"""What every job shares: its command line, its plan and store, and results that say how they were made."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from beholder.engine.environment import instruction_set
+from beholder.engine.progress import Progress, terminal_progress
+from beholder.engine.run import Engine, StageRun
+from beholder.engine.stage import Item, Stage
+from beholder.errors import EngineError, StoreError, UserError
+from beholder.plans import Plan, load_plan
+from beholder.records import canonical_json, key_of, table_digest
+from beholder.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+QUARANTINED = 3
+"""Exit status of a job that finished, but set some rows aside."""
+
+
+@dataclass
+class Context:
+    """What a job works with. One context may serve several jobs, which then share a warm engine."""
+
+    plan: Plan
+    store: Store
+    engine: Engine
+    progress: Progress
+    models: str
+    """Folder of the model cache."""
+    digests: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of every table this run made or found."""
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def run_stage(self, stage: Stage, items: Sequence[Item], label: str) -> StageRun:
+        """Run a stage through the ledger and count what was done, found and set aside."""
+        run = self.engine.run(stage, items, label=label)
+        for name, number in (("computed", run.computed), ("found", run.done), ("quarantined", run.failed)):
+            self.counts[name] = self.counts.get(name, 0) + number
+        return run
+
+    def save(self, name: str, frame: pd.DataFrame, inputs: Sequence[str] = ()) -> pd.DataFrame:
+        """Write a table and the record of how it was made. `inputs` name the tables it was made from."""
+        digest = table_digest(frame)
+        self.store.write_table(name, frame)
+        self.store.write_record(f"table-{name}", self.provenance(inputs) | {"digest": digest, "rows": len(frame)})
+        self.digests[name] = digest
+        return frame
+
+    def load(self, name: str) -> pd.DataFrame:
+        """A table that an earlier job wrote.
+
+        Raises
+        ------
+        StoreError
+            If the table is missing, or its record was never finished.
+        """
+        self.digests[name] = self.digest(name)
+        return self.store.read_table(name)
+
+    def digest(self, name: str) -> str:
+        """The recorded digest of a table."""
+        record = self.store.read_record(f"table-{name}")
+        if record is None:
+            self.store.read_table(name)
+            raise StoreError(f"table {name!r} has no record", remedy="run the job that writes it again")
+        return str(record["digest"])
+
+    def derive(
+        self,
+        step: str,
+        compute: Callable[[], Mapping[str, pd.DataFrame]],
+        *,
+        version: int,
+        inputs: Sequence[str],
+        settings: Any = None,
+    ) -> dict[str, pd.DataFrame]:
+        """Tables computed from tables, once: found again if step, version, settings and inputs are the same.
+
+        `version` is raised by hand when the code of the step gives other results.
+        """
+        made_from = {name: self.digest(name) for name in inputs}
+        key = key_of({"step": step, "version": version, "settings": settings, "inputs": made_from})
+        record = self.store.read_record(f"step-{step}")
+        if record and record["key"] == key and all(self._unchanged(n, d) for n, d in record["outputs"].items()):
+            self.counts["found"] = self.counts.get("found", 0) + 1
+            return {name: self.load(name) for name in record["outputs"]}
+        with self.progress.step(step):
+            tables = {name: self.save(name, frame, inputs) for name, frame in compute().items()}
+        outputs = {name: self.digests[name] for name in tables}
+        self.store.write_record(f"step-{step}", self.provenance(inputs) | {"key": key, "outputs": outputs})
+        self.counts["computed"] = self.counts.get("computed", 0) + 1
+        return tables
+
+    def _unchanged(self, name: str, digest: str) -> bool:
+        record = self.store.read_record(f"table-{name}")
+        return bool(record) and record["digest"] == digest and self.store.has_table(name)
+
+    def provenance(self, inputs: Sequence[str] = ()) -> dict[str, Any]:
+        """Plan, seed, inputs, versions and instruction set: what a reader needs to make the same again."""
+        return {
+            "plan": self.plan.name,
+            "plan_hash": self.plan.hash,
+            "seed": self.plan.seed,
+            "inputs": {name: self.digest(name) for name in inputs},
+            "versions": versions(),
+            "instruction_set": instruction_set(),
+        }
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Installed versions of what the numbers depend on."""
+    names = ("beholder", "numpy", "scipy", "pandas", "pyarrow", "torch", "transformers", "ray", "mlflow", "pillow")
+    found = {"python": sys.version.split()[0]}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def parser(job: str, description: str | None) -> argparse.ArgumentParser:
+    """The command line all jobs share."""
+    shared = argparse.ArgumentParser(
+        prog=f"jobs/{job}.py", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    shared.add_argument("--plan", type=Path, default=Path("jobs/studies/demo.yaml"), help="YAML plan (%(default)s)")
+    shared.add_argument("--store", default="store", help="folder of tables and images (%(default)s)")
+    shared.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override, such as rate.raters=20"
+    )
+    shared.add_argument("--workers", type=int, default=None, help="Ray workers (all processors)")
+    shared.add_argument("--address", default=None, help="Ray cluster to join (a local one is started)")
+    shared.add_argument("--in-process", action="store_true", help="no Ray: one process, for small work")
+    shared.add_argument("--dry-run", action="store_true", help="check the plan, say what would be done, do nothing")
+    return shared
+
+
+def open_context(arguments: argparse.Namespace) -> Context:
+    """Plan, store, engine and progress from the command line. Nothing expensive starts here."""
+    from beholder.engine.inprocess import InProcess
+    from beholder.engine.raypool import RayPool
+
+    plan, store, progress = load_plan(arguments.plan, arguments.set), Store(arguments.store), terminal_progress()
+    if arguments.in_process:
+        backend: Any = InProcess(store)
+    else:
+        backend = RayPool(store, address=arguments.address, workers=arguments.workers)
+    models = os.environ.get("BEHOLDER_MODELS", "models")
+    return Context(plan, store, Engine(store, backend, progress), progress, str(Path(models).absolute()))
+
+
+def run_job(
+    job: str,
+    description: str | None,
+    argv: Sequence[str] | None,
+    body: Callable[[Context], None],
+    forecast: Callable[[Plan], Mapping[str, int]],
+) -> int:
+    """Run one job from its command line. The last line of standard output is one JSON object.
+
+    Returns
+    -------
+    int
+        0 when every item is done, 3 when some rows are quarantined, 2 for a user's mistake, 130 after Ctrl-C.
+    """
+    arguments = parser(job, description).parse_args(argv)
+    started = time.monotonic()
+    try:
+        if arguments.dry_run:
+            plan = load_plan(arguments.plan, arguments.set)
+            print(canonical_json({"job": job, "plan_hash": plan.hash, "would_make": dict(forecast(plan))}))
+            return 0
+        context = open_context(arguments)
+        try:
+            body(context)
+        finally:
+            context.engine.close()
+            context.progress.close()
+    except UserError as error:
+        print(f"{job}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{job}: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    print(last_line(job, context, time.monotonic() - started))
+    return QUARANTINED if context.counts.get("quarantined") else 0
+
+
+def last_line(job: str, context: Context, seconds: float) -> str:
+    """The JSON object other programs read: job, run, store, digest over the result tables, counts and seconds."""
+    return json.dumps(
+        {
+            "job": job,
+            "run_id": f"{job}-{context.plan.hash[:12]}",
+            "store": str(context.store.root),
+            "digest": key_of(context.digests),
+            "tables": context.digests,
+            "counts": context.counts,
+            "seconds": round(seconds, 2),
+        }
+    )
+
+
+def require(condition: bool, found: str, remedy: str) -> None:
+    """Raise an `EngineError` before anything expensive starts."""
+    if not condition:
+        raise EngineError(found, remedy=remedy)
