@@ -1,0 +1,42 @@
+# Everything is installed into .venv from pyproject.toml + constraints.txt; the stamp is written last, so a killed
+# set-up starts again from nothing and never leaves half an environment behind.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+export BEHOLDER_MODELS ?= $(CURDIR)/models
+STORE ?= store
+
+.PHONY: setup demo test check dashboard slow clean
+.DELETE_ON_ERROR:
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -e $@ || rm -rf $(VENV)
+	rm -f $@
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/beholder models fetch embedded
+	touch $@
+
+demo: setup
+	$(BIN)/python jobs/demo.py --plan jobs/studies/demo.yaml --store $(STORE)
+
+dashboard: setup
+	$(BIN)/streamlit run dashboards/app.py -- --store $(STORE)
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	$(BIN)/pytest -m "not slow"
+
+slow: setup
+	$(BIN)/pytest -m slow -s
+
+clean:
+	rm -rf $(VENV) models $(STORE)

@@ -1,0 +1,62 @@
+"""Embed images and prompts with the frozen encoders.
+
+    python jobs/embed.py --plan jobs/studies/demo.yaml --store store
+
+Writes `features` (network features and image statistics of every image, packed float32) and `prompt_vectors` (the mean
+text embedding of a prompt's clauses).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from beholder.models.stages import EmbedImages, EmbedTexts
+from beholder.plans import Plan
+from beholder.records import pack, unpack
+from beholder.runs import Context, run_job
+
+
+def embed_images(context: Context, images: pd.DataFrame, label: str) -> pd.DataFrame:
+    """Features of `images` (`image_id`, `path`): `image_id`, `network`, `statistics` (packed), in their order."""
+    settings = context.plan.embed
+    stage = EmbedImages(settings.size, settings.batch_size, context.models)
+    items = [{"image": i, "_path": p} for i, p in zip(images["image_id"], images["path"], strict=True)]
+    rows = context.run_stage(stage, items, label).ok_rows()
+    features = pd.DataFrame(rows, columns=["image", "network", "statistics"])
+    return features.rename(columns={"image": "image_id"})
+
+
+def embed_prompts(context: Context, prompts: pd.DataFrame, label: str) -> pd.DataFrame:
+    """The mean embedding of each prompt's clauses: `prompt_id`, `vector` (packed)."""
+    clauses = {row.prompt_id: [c.strip() for c in str(row.prompt).split(",")] for row in prompts.itertuples()}
+    texts = list(dict.fromkeys(c for group in clauses.values() for c in group))
+    rows = context.run_stage(EmbedTexts(context.models), [{"text": t} for t in texts], label).ok_rows()
+    vectors = dict(zip([r["text"] for r in rows], unpack(r["vector"] for r in rows), strict=True))
+    means = [pack(np.mean([vectors[c] for c in group], axis=0)) for group in clauses.values()]
+    return pd.DataFrame({"prompt_id": list(clauses), "vector": means})
+
+
+def run(context: Context) -> None:
+    """Embed all images and prompts of the store."""
+    images, prompts = context.load("images"), context.load("prompts")
+    context.save("features", embed_images(context, images, "Embed images"), ["images"])
+    context.save("prompt_vectors", embed_prompts(context, prompts, "Embed prompts"), ["prompts"])
+
+
+def forecast(plan: Plan) -> Mapping[str, int]:
+    """What the job would make."""
+    images = plan.generate.prompts * plan.generate.seeds_per_prompt + plan.generate.calibration_prompts
+    return {"features": images, "prompt_vectors": plan.generate.prompts + plan.generate.calibration_prompts}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from a command line."""
+    return run_job("embed", __doc__, argv, run, forecast)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
