@@ -17,7 +17,7 @@ import pandas as pd
 from beholder.models.stages import EmbedImages, EmbedTexts
 from beholder.plans import Plan
 from beholder.records import pack, unpack
-from beholder.runs import Context, run_job
+from beholder.runs import Context, run_job, start
 
 
 def embed_images(context: Context, images: pd.DataFrame, label: str) -> pd.DataFrame:
@@ -59,4 +59,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start(main))

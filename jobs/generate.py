@@ -18,7 +18,7 @@ from beholder.models.stages import GenerateScenes
 from beholder.plans import Plan
 from beholder.prompts import compose, prompt_id
 from beholder.records import seed_of
-from beholder.runs import Context, run_job
+from beholder.runs import Context, run_job, start
 
 IMAGE_COLUMNS = ["image_id", "prompt_id", "generator", "seed", "path", "width", "height", "sha256", "role", "scene"]
 
@@ -71,4 +71,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start(main))

@@ -14,8 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from beholder.engine.environment import instruction_set
-from beholder.engine.progress import Progress, terminal_progress
+from beholder.engine.environment import instruction_set, worker_environment
+from beholder.engine.progress import Progress, progress_for
 from beholder.engine.run import Engine, StageRun
 from beholder.engine.stage import Item, Stage
 from beholder.errors import EngineError, StoreError, UserError
@@ -133,6 +133,18 @@ def versions() -> dict[str, str]:
     return found
 
 
+def start(main: Callable[[], int]) -> int:
+    """Run a job's `main` in a process with the workers' environment.
+
+    Numerical libraries read their variables when they are loaded, which is before any job can set them: so a process
+    that was started without them starts itself again, once, under the same id.
+    """
+    wanted = worker_environment()
+    if any(os.environ.get(name) != value for name, value in wanted.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **wanted})
+    return main()
+
+
 def parser(job: str, description: str | None) -> argparse.ArgumentParser:
     """The command line all jobs share."""
     shared = argparse.ArgumentParser(
@@ -155,7 +167,7 @@ def open_context(arguments: argparse.Namespace) -> Context:
     from beholder.engine.inprocess import InProcess
     from beholder.engine.raypool import RayPool
 
-    plan, store, progress = load_plan(arguments.plan, arguments.set), Store(arguments.store), terminal_progress()
+    plan, store, progress = load_plan(arguments.plan, arguments.set), Store(arguments.store), progress_for(sys.stderr)
     if arguments.in_process:
         backend: Any = InProcess(store)
     else:
@@ -190,7 +202,6 @@ def run_job(
             body(context)
         finally:
             context.engine.close()
-            context.progress.close()
     except UserError as error:
         print(f"{job}: {error}", file=sys.stderr)
         return 2
