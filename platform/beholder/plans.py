@@ -86,6 +86,8 @@ class Study(Section):
     """The blind side-by-side study."""
 
     conditions: tuple[Condition, ...] = ("own", "other", "population", "statistics", "unoptimised")
+    trials: Count = 30
+    """Main trials a participant; at least 40 % of them show own against other."""
     repeats: Annotated[int, Field(ge=0)] = 2
     """Trials a participant sees again with sides swapped (reported only)."""
 
