@@ -1,1 +1,51 @@
-"""x"""
+"""Statistics for studies of personal taste in images: tables in, frozen results out.
+
+Nothing heavy is loaded here. `analysis.win_rate(...)` and the other names below import their module, and with it pandas
+and scipy, on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "UserError": "errors",
+    "TableError": "errors",
+    "EstimateError": "errors",
+    "Estimand": "results",
+    "Exclusions": "results",
+    "Provenance": "results",
+    "Result": "results",
+    "Scale": "tables",
+    "check_images": "tables",
+    "check_predictions": "tables",
+    "check_ratings": "tables",
+    "check_split_disjoint": "tables",
+    "check_steered": "tables",
+    "check_users": "tables",
+    "check_votes": "tables",
+    "read_table": "tables",
+    "cluster_mean": "clusters",
+    "win_rate": "win_rates",
+    "yoked_effect": "win_rates",
+    "planned_contrasts": "contrasts",
+    "ranking": "davidson",
+    "consistency": "consistency",
+    "write_report": "report",
+}
+"""Public name -> module that defines it."""
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'analysis' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"analysis.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
