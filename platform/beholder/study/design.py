@@ -166,7 +166,7 @@ def _catalogue(
         for c in conditions
         for p in prompts
         for u in participants
-        if not {(c, p, u), (c, p, None)} & set(found)
+        if not ((c, p, None) in found or (c, p, u) in found)
     ]
     if OTHER in design.against:
         shared = [(design.focal, p, None) for p in prompts if (design.focal, p, None) in found]
