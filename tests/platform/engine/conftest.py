@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beholder.engine.inprocess import InProcess
+from beholder.engine.progress import Quiet
+from beholder.engine.run import Engine
+from beholder.store import Store
+
+HERE = str(Path(__file__).parent)
+if HERE not in sys.path:
+    sys.path.insert(0, HERE)
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """One private Ray for all tests; its workers find the tests' stages by PYTHONPATH."""
+    ray = pytest.importorskip("ray")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH")])))
+        ray.init(
+            "local",
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=100 * 2**20,
+        )
+        yield ray.get_runtime_context().gcs_address
+        ray.shutdown()
+
+
+@pytest.fixture(params=["inprocess", pytest.param("ray", marks=pytest.mark.ray)])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Every test that asks for this runs on both backends."""
+    if request.param == "ray":
+        request.getfixturevalue("ray_address")
+    return str(request.param)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def engine_of(store: Store) -> Iterator[Callable[..., Engine]]:
+    """Makes engines on a fresh backend, which see what lies in the store; closes them in the end."""
+    made: list[Engine] = []
+
+    def make(kind: str, *, workers: int = 2, at: Store | None = None, **settings: Any) -> Engine:
+        where = at or store
+        if kind == "ray":
+            from beholder.engine.raypool import RayPool
+
+            backend: Any = RayPool(where, workers=workers)
+        else:
+            backend = InProcess(where)
+        made.append(Engine(where, backend, settings.pop("progress", Quiet()), **settings))
+        return made[-1]
+
+    yield make
+    for engine in made:
+        engine.close()

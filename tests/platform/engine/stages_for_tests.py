@@ -1,0 +1,118 @@
+"""Stages whose items say what shall happen to them. Importable by Ray's workers through PYTHONPATH (see conftest)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from beholder.engine.inprocess import InProcess
+from beholder.engine.progress import Quiet
+from beholder.engine.raypool import RayPool
+from beholder.engine.run import Engine
+from beholder.engine.stage import Item, Result
+from beholder.store import Store
+
+
+class Square:
+    """Squares `n`, unless the item's `do` asks for mischief. Keeps a log of its calls in the store."""
+
+    version = 1
+
+    def __init__(self, name: str = "square", batch_size: int = 4, fail_setup: str = "") -> None:
+        self.name, self.batch_size, self.fail_setup = name, batch_size, fail_setup
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"batch_size": self.batch_size, "fail_setup": self.fail_setup}
+
+    def setup(self, store: Store) -> None:
+        self.store = store
+        note(store, self.name, "setup")
+        if self.fail_setup == "raise":
+            raise FileNotFoundError("no weights here")
+        if self.fail_setup == "die":
+            os._exit(3)
+
+    def process(self, items: Sequence[Item]) -> list[Result]:
+        assert len(items) <= self.batch_size
+        results = [self.one(item) for item in items]
+        for item in items:
+            note(self.store, self.name, f"item {item['n']}")
+        return results[1:] if any(item.get("do") == "lose" for item in items) else results
+
+    def one(self, item: Item) -> Result:
+        do = item.get("do")
+        if do == "raise" or (do == "raise once" and first_time(self.store, item["key"])):
+            raise ArithmeticError(f"cannot square\n{item['n']}")
+        if do == "exit" or (do == "exit once" and first_time(self.store, item["key"])):
+            os._exit(7)
+        if do == "work":
+            time.sleep(0.01)
+        if do == "clash":
+            return {"status": "fine"}
+        return {"square": float("nan") if do == "nan" else item["n"] ** 2}
+
+
+def note(store: Store, name: str, text: str) -> None:
+    """One line in the log of what really ran, whoever ran it."""
+    log = os.open(store.root / f"{name}.log", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+    os.write(log, f"{text}\n".encode())
+    os.close(log)
+
+
+def notes(store: Store, name: str = "square", of: str = "item") -> list[str]:
+    """The log's lines that start with `of`, without it."""
+    path = store.root / f"{name}.log"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [line.removeprefix(of).strip() for line in lines if line.startswith(of)]
+
+
+def first_time(store: Store, key: str) -> bool:
+    """True for the one caller that leaves the mark."""
+    try:
+        os.close(os.open(store.root / f"{key}.mark", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
+
+
+class AtBatch(Quiet):
+    """Progress that calls a function once, after the n-th batch: a fixed point in the midst of a run."""
+
+    def __init__(self, batch: int, action: Any) -> None:
+        self.left, self.action = batch, action
+
+    def stage(self, label: str, total: int, done: int, failed: int) -> Any:
+        from contextlib import nullcontext
+
+        return nullcontext(self.advance)
+
+    def advance(self, done: int, failed: int) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.action()
+
+
+def interrupt() -> None:
+    """What Ctrl-C does."""
+    signal.raise_signal(signal.SIGINT)
+
+
+def working(count: int) -> list[Item]:
+    """Items that take ten milliseconds each."""
+    return [{"n": n, "do": "work"} for n in range(count)]
+
+
+def drive(folder: str, kind: str, address: str, workers: str, count: str) -> None:
+    """A programme of its own that runs `count` items, for tests that kill it."""
+    store = Store(folder)
+    backend = InProcess(store) if kind == "inprocess" else RayPool(store, address=address, workers=int(workers))
+    with Engine(store, backend, Quiet()) as engine:
+        engine.run(Square(), working(int(count)))
+
+
+if __name__ == "__main__":
+    drive(*sys.argv[1:])

@@ -1,0 +1,147 @@
+"""What only workers in processes of their own can do: die, and be replaced without losing or doubling a row."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+from stages_for_tests import AtBatch, Square, notes, working
+
+from beholder.engine.environment import worker_environment
+from beholder.engine.raypool import RayPool
+from beholder.errors import EngineError
+from beholder.store import Store
+
+MANY = [{"n": n} for n in range(40)]
+
+
+def complete_lines(store):
+    shards = (store.root / "ledger" / "square").glob("*.jsonl")
+    return [json.loads(line) for shard in shards for line in shard.read_bytes().split(b"\n")[:-1]]
+
+
+def doubled(store):
+    """Keys with more than one ok row."""
+    counts = Counter(row["key"] for row in complete_lines(store) if row["status"] == "ok")
+    return [key for key, count in counts.items() if count > 1]
+
+
+def pids(store):
+    return {int(row["worker"].rpartition(":")[2]) for row in complete_lines(store)}
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("place", [0, 17, 39])
+def test_item_that_kills_its_worker_is_quarantined(ray_address, engine_of, store, place):
+    items = [*MANY]
+    items[place] = {"n": 99, "do": "exit"}
+    run = engine_of("ray").run(Square(), items)
+    assert (run.computed, run.failed) == (39, 1)
+    assert run.rows[place]["error"].startswith("WorkerDied: 2 times alone with this item")
+    assert [row["square"] for row in run.ok_rows()] == [item["n"] ** 2 for item in items if "do" not in item]
+    assert not doubled(store)
+
+
+@pytest.mark.ray
+def test_item_that_kills_one_worker_only_is_done(ray_address, engine_of, store):
+    items = [*MANY[:20], {"n": 99, "do": "exit once"}, *MANY[20:]]
+    run = engine_of("ray").run(Square(batch_size=1), items)
+    assert (run.computed, run.failed) == (41, 0)
+
+
+@pytest.mark.ray
+def test_workers_killed_from_outside_are_replaced(ray_address, engine_of, store):
+    killed = []
+
+    def kill():
+        killed.extend(pids(store))
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+
+    run = engine_of("ray", progress=AtBatch(4, kill)).run(Square(), working(80))
+    assert killed
+    assert (run.computed, run.failed) == (80, 0)
+    assert [row["square"] for row in run.rows] == [n * n for n in range(80)]
+    assert not doubled(store)
+    assert pids(store) - set(killed)  # somebody else went on
+
+
+@pytest.mark.ray
+def test_warm_workers_killed_between_runs_are_replaced(ray_address, engine_of, store):
+    engine = engine_of("ray")
+    engine.run(Square(), MANY)
+    for pid in pids(store):
+        os.kill(pid, signal.SIGKILL)
+    run = engine.run(Square(), working(20))
+    assert (run.computed, run.failed) == (20, 0)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT])
+def test_run_killed_anywhere_is_finished_by_another_number_of_workers(
+    kind, engine_of, store, tmp_path, seed, blow, request
+):
+    count = 120
+    address = request.getfixturevalue("ray_address") if kind == "ray" else ""
+    script = sys.modules["stages_for_tests"].__file__
+    arguments = [sys.executable, script, str(store.root), kind, address, "2", str(count)]
+    enough = int(np.random.default_rng(seed).integers(1, count // 2))
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
+        deadline = time.monotonic() + 60
+        while len(complete_lines(store)) < enough and driver.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        driver.send_signal(blow)
+        driver.wait(60)
+    assert driver.returncode == -blow
+    kept = len(complete_lines(store))
+    assert enough <= kept < count
+    run = engine_of(kind, workers=1).run(Square(), working(count))
+    assert (run.done, run.computed, run.failed) == (kept, count - kept, 0)
+    assert not doubled(store)
+    redone = sum(Counter(notes(store)).values()) - count
+    assert redone <= 2 * 2 * Square().batch_size  # two batches in flight at each of two workers
+    clean = engine_of("inprocess", at=Store(tmp_path / "clean")).run(Square(), working(count))
+    assert run.digest == clean.digest
+
+
+@pytest.mark.ray
+def test_workers_that_die_while_loading_stop_the_run(ray_address, engine_of):
+    with pytest.raises(EngineError, match="3 workers died while they loaded"):
+        engine_of("ray").run(Square(fail_setup="die"), MANY)
+
+
+@pytest.mark.ray
+def test_workers_have_one_thread_and_one_instruction_set(ray_address, engine_of):
+    import ray
+
+    seen = ray.get(ray.remote(runtime_env={"env_vars": worker_environment()})(lambda: dict(os.environ)).remote())
+    assert {name: seen[name] for name in worker_environment()} == worker_environment()
+    row = engine_of("ray").run(Square(), [{"n": 1}]).rows[0]
+    expected = worker_environment().get("ATEN_CPU_CAPABILITY", "native")
+    assert row["versions"].endswith(f"-{expected}")
+
+
+@pytest.mark.ray
+def test_missing_cluster_names_the_remedy():
+    code = (
+        "import sys; from beholder.engine.raypool import connect; from beholder.errors import EngineError\n"
+        "try: connect('127.0.0.1:1', None)\n"
+        "except EngineError as error: sys.exit(0 if 'ray start --head' in str(error) else 4)\n"
+    )
+    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True).returncode == 0
+
+
+@pytest.mark.ray
+def test_stage_for_a_gpu_needs_one(ray_address, store):
+    stage = Square()
+    stage.identity = lambda: {"device": "cuda"}
+    with pytest.raises(EngineError, match="no GPU"):
+        next(RayPool(store).outcomes(stage, [[]]))
