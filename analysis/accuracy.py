@@ -22,8 +22,9 @@ from analysis.components import Components, accuracy_beyond, moment_components
 from analysis.errors import EstimateError, UserError
 from analysis.levels import Compared, ImageLevel, Items, Measured, Rules, UserLevel, compared
 from analysis.matched import Matched, ModelRows, match, on_common_rows
-from analysis.results import FEWEST_FOR_NEW, Drawn, Estimand, Population, Provenance, Result, p_text
+from analysis.results import Estimand, Population, Provenance, Result, p_text
 from analysis.tables import Scale, check_ratings
+from analysis.user_means import estimand_for
 
 if TYPE_CHECKING:
     import altair as alt
@@ -45,7 +46,8 @@ class ModelAccuracy:
     srocc_fisher, plcc_fisher : float
         The means through Fisher's z, a sensitivity; NaN at the population level.
     ceiling : float
-        Accuracy of the best possible model of this level, NaN with the reason in `ceiling_reason`.
+        Accuracy of the best personal model, NaN with the reason in `ceiling_reason`; at the population level of the
+        best model that does not know who rated, so that a personal model may pass it.
     skill : float
         (accuracy - 1/2) / (ceiling - 1/2).
     n_users, n_images, n_pairs : int
@@ -387,24 +389,18 @@ def _users_frame(matched: Matched, measured: list[Measured]) -> pd.DataFrame:
 
 
 def _estimand(level: Level, rules: Rules, models: tuple[ModelAccuracy, ...]) -> tuple[Estimand, tuple[str, ...]]:
-    """The quantity and whom it speaks for; `new` becomes `these` below six of a kind, with a warning."""
+    """The quantity and whom it speaks for."""
     beyond = f" beyond {rules.margin} ticks" if rules.margin else ""
     quantity = {
         "user": f"mean over users of the share of image pairs{beyond} that a model orders as the user does",
         "population": f"share of image pairs{beyond} that a model orders as the mean of these users' ratings does",
     }[level]
-    noun = f"{rules.items}s" if level == "user" else "images"
-    people: Drawn = rules.population.people if level == "user" else "these"
     n_users = min(m.n_users for m in models)
-    n_items = min(m.df for m in models) + 1 if level == "population" else min(m.n_images for m in models)
-    warnings = []
-    drawn: list[Drawn] = []
-    for asked, count, name in ((people, n_users, "users"), (rules.population.items, n_items, noun)):
-        few = asked == "new" and not count >= FEWEST_FOR_NEW
-        drawn.append("these" if few else asked)
-        if few:
-            warnings.append(f"fewer than {FEWEST_FOR_NEW} {name}: read the result for these {name} only")
-    return Estimand(quantity, drawn[0], drawn[1], "users", noun), tuple(warnings)
+    if level == "user":
+        n_items = min(m.n_images for m in models)
+        return estimand_for(quantity, rules.population, n_users, n_items, f"{rules.items}s")
+    n_items = int(min(m.df for m in models if not math.isnan(m.df)) + 1)
+    return estimand_for(quantity, Population("these", rules.population.items), n_users, n_items, "images and prompts")
 
 
 def _left_out_text(models: tuple[ModelAccuracy, ...]) -> tuple[str, ...]:

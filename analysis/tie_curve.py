@@ -26,9 +26,9 @@ from analysis.errors import EstimateError, TableError
 from analysis.levels import Rules
 from analysis.matched import ModelRows, match, on_common_rows
 from analysis.pairs import accuracy_by_user
-from analysis.results import Estimand, Provenance, Result, p_text
+from analysis.results import Provenance, Result, p_text
 from analysis.tables import Scale
-from analysis.user_means import Crossing, MeanOverUsers, crossing, mean_over_users
+from analysis.user_means import Crossing, MeanOverUsers, crossing, estimand_for, mean_over_users
 
 if TYPE_CHECKING:
     import altair as alt
@@ -238,10 +238,12 @@ def tie_curve(
                 second = found[j] if on_b is b else _curves(on_b, cuts, rules, same_users)
                 gaps.append(_gap(a, b, first, second, rules, confidence))
     quantity = "mean over users of the share of image pairs that a model orders as the user does, by tie margin"
+    n_users, n_items = (min(len(np.unique(getattr(g, name))) for g in matched.groups) for name in ("user", rules.items))
+    estimand, few = estimand_for(quantity, rules.population, n_users, n_items, f"{rules.items}s")
     return TieCurve(
-        estimand=Estimand(quantity, rules.population.people, rules.population.items, "users", f"{rules.items}s"),
+        estimand=estimand,
         exclusions=matched.exclusions,
-        warnings=matched.warnings + _dropping(models),
+        warnings=few + matched.warnings + _dropping(models),
         provenance=provenance or Provenance.of({"predictions": predictions, "ratings": ratings}),
         models=models,
         differences=tuple(gaps),

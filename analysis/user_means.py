@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from analysis.clusters import Floats, Ints, cell_codes, integer_codes, t_quantile, two_sided_p
 from analysis.errors import EstimateError
-from analysis.results import Population
+from analysis.results import FEWEST_FOR_NEW, Drawn, Estimand, Population
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def mean_over_users(
     v_cell = _squared_sums(part, rows.cell[live])
     spread = float((((found[kept] - estimate) / n_users) ** 2).sum())
     v_user = spread * n_users / (n_users - 1) if n_users > 1 else nan
-    variance, df = _chosen(population, (v_user, v_item, v_cell), (n_users, n_items, n_cells))
+    variance, df = chosen_variance(population, (v_user, v_item, v_cell), (n_users, n_items, n_cells))
     se = math.sqrt(variance) if df >= 1 and variance > 0 else nan
     tested = t_interval(estimate, se, df, confidence, null)
     return MeanOverUsers(estimate, se, df, *tested, n_users, n_items, v_user, v_item, v_cell)
@@ -177,16 +177,41 @@ def _squared_sums(part: Floats, codes: Ints) -> float:
     return float((np.bincount(codes, part) ** 2).sum())
 
 
-def _chosen(
+def chosen_variance(
     population: Population, parts: tuple[float, float, float], counts: tuple[int, int, int]
 ) -> tuple[float, float]:
-    """Variance and degrees of freedom for the population the statement is about."""
+    """Variance and degrees of freedom for the population the statement is about.
+
+    Parameters
+    ----------
+    population : Population
+    parts : tuple of float
+        Variance between users, between items, between cells.
+    counts : tuple of int
+        Number of users, items, cells.
+    """
     v_user, v_item, v_cell = parts
     if population.people == "new" and population.items == "new":
         return max(v_user + v_item - v_cell, v_user, v_item), min(counts[:2]) - 1.0
     if population.people == "new":
         return v_user, counts[0] - 1.0
     return (v_item, counts[1] - 1.0) if population.items == "new" else (v_cell, counts[2] - 1.0)
+
+
+def estimand_for(
+    quantity: str, population: Population, n_users: int, n_items: int, items_noun: str
+) -> tuple[Estimand, tuple[str, ...]]:
+    """Whom a result speaks for; "new" becomes "these" below six of a kind, with a warning."""
+    warnings = []
+    drawn: list[Drawn] = []
+    for asked, count, noun in ((population.people, n_users, "users"), (population.items, n_items, items_noun)):
+        few = asked == "new" and count < FEWEST_FOR_NEW
+        drawn.append("these" if few else asked)
+        if few:
+            warnings.append(
+                f"only {count} {noun}: read the result for these {noun}, {FEWEST_FOR_NEW} speak for new ones"
+            )
+    return Estimand(quantity, drawn[0], drawn[1], "users", items_noun), tuple(warnings)
 
 
 def t_interval(
