@@ -48,7 +48,7 @@ class Canvas:
         self.level = {axis: max(0.0, (getattr(attributes, axis) + 1) / 2) for axis in AXES}
         self.palette = palette_for(attributes, self.rng("palette"))
         self.night = nightfall(attributes.bright)
-        self.texture = 0.002 + 0.042 * self.level["rough"] ** 2
+        self.texture = 0.002 + 0.036 * self.level["rough"] ** 2.3
         layout = self.rng("layout")
         self.side = 1 if layout.random() < 0.5 else -1
         offset = layout.uniform(0.07, 0.16)
@@ -273,7 +273,7 @@ class Canvas:
 
     def sphere(self, x: float, y: float, radius: float, colour: np.ndarray, *, squash: float = 1.0,
                gores: np.ndarray | None = None, gloss: float = 1.0, alpha: float = 1.0) -> None:  # fmt: skip
-        """A lit ball: Lambert shading with a terminator and a highlight; `gores` are vertical stripes in that colour."""
+        """A lit ball: Lambert shading with a terminator and a highlight; `gores` colours vertical stripes."""
         (left, top), (right, bottom) = self.screen(
             np.array([[x - radius, y - radius * squash], [x + radius, y + radius * squash]])
         )

@@ -103,7 +103,7 @@ def lively_mix(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
     middle = a + (b - a) * np.float32(t)
     wanted = float(np.hypot(a[1], a[2])) * (1 - t) + float(np.hypot(b[1], b[2])) * t
     chroma = max(float(np.hypot(middle[1], middle[2])), 1e-6)
-    middle[1:] *= np.float32(1 + 0.7 * (min(2.2, wanted / chroma) - 1))
+    middle[1:] *= np.float32(1 + 0.5 * (min(2.2, wanted / chroma) - 1))
     return middle
 
 

@@ -64,7 +64,9 @@ def _sun(canvas: Canvas, horizon: float) -> None:
 def _clouds(canvas: Canvas, horizon: float) -> None:
     """Heaps lit from the sun's side with darker undersides; busy covers more sky, rough tears and darkens them."""
     palette, level = canvas.palette, canvas.level
-    heap = canvas.noise("cloud", 0.50, 1.0) + (0.10 + 0.30 * level["rough"]) * canvas.noise("land", 0.35, 0.7, "wisps")
+    heap = canvas.noise("cloud", 0.50, 1.0) + (0.05 + 0.50 * level["rough"] ** 1.5) * canvas.noise(
+        "land", 0.35, 0.7, "wisps"
+    )
     height = (canvas.y + 0.1) / (horizon + 0.1)
     band = bump(height, 0.52, 0.34)
     threshold = 2.15 - 1.75 * level["busy"]
@@ -73,8 +75,8 @@ def _clouds(canvas: Canvas, horizon: float) -> None:
     towards_sun = displaced(heap, -canvas.side * step, step)
     lit = clip01(0.55 + 0.55 * (heap - towards_sun))
     bright = shifted(mix(palette.light, WHITE, 0.25), -0.32 * canvas.night)
-    shadow = mix(lively_mix(palette.zenith, palette.horizon, 0.62), palette.far, 0.22 + 0.28 * min(1.0, level["rough"]))
-    shadow = shifted(shadow, -0.02 - 0.05 * level["rough"])
+    shadow = mix(lively_mix(palette.zenith, palette.horizon, 0.62), palette.far, 0.18 + 0.37 * min(1.0, level["rough"]))
+    shadow = shifted(shadow, -0.02 - 0.10 * level["rough"] ** 1.5)
     warm_edge = mix(bright, palette.horizon, 0.80 * canvas.night)
     canvas.tint(density, blended(shadow, warm_edge, lit), 0.86)
     streak = smoothstep(0.5, 2.4, canvas.noise("cloud", 0.14, 0.8, "cirrus")) * smoothstep(0.75, 0.25, height)
@@ -147,8 +149,16 @@ def _grove(canvas: Canvas, line: np.ndarray, key: str, height: float, colour: np
     )
 
 
-def trees(canvas: Canvas, x: np.ndarray, foot: np.ndarray, height: np.ndarray, colour: np.ndarray, alpha: float = 1.0, *,
-          firs: bool = False) -> None:  # fmt: skip
+def trees(
+    canvas: Canvas,
+    x: np.ndarray,
+    foot: np.ndarray,
+    height: np.ndarray,
+    colour: np.ndarray,
+    alpha: float = 1.0,
+    *,
+    firs: bool = False,
+) -> None:
     """Small trees: firs, or round crowns in a share that grows with organic."""
     shapes = []
     outline = np.concatenate([FIR * (1, -1), FIR[::-1] * (-1, -1)])

@@ -19,7 +19,7 @@ CURATED = (  # warmth, then one colour for each role; warm skies keep a cool zen
     (-0.08, "#3b8fca #f1efd6 #fff9df #9bc3b0 #5c9955 #24522f #e34c2a #fcf3e0"),
     (0.18, "#4747a8 #f4aeb4 #ffe2b4 #9382bd #5a4f97 #272052 #ffc14a #f8e4da"),
     (0.45, "#6388c9 #ffd2a8 #ffefca #cb9eae #936480 #402f50 #ef5d45 #fdebd8"),
-    (0.72, "#6590ae #ffd684 #fff1c0 #d3a468 #a25f3b #43271f #177d86 #fdeed0"),
+    (0.72, "#6590ae #ffd684 #fff1c0 #d3a468 #a25f3b #43271f #b5304e #fdeed0"),
     (1.00, "#552d66 #ff9646 #ffdf80 #c35548 #7a2c45 #2f182d #ffcc5c #fbe3c8"),
 )
 NIGHT_LIGHTNESS = np.array([0.46, 0.55, 0.97, 0.56, 0.62, 0.62, 0.82, 0.74])
@@ -57,17 +57,21 @@ def nightfall(bright: float) -> float:
 def palette_for(attributes: Attributes, rng: np.random.Generator) -> Palette:
     """Blend the palettes near the asked warmth and move the result.
 
-    Only neighbours take part (kernel width .2): averaging palettes with complementary colours gives grey. The seed
+    Only neighbours take part (kernel width .25): averaging palettes with complementary colours gives grey. The seed
     prefers some of them and turns the hue a little.
     """
     warmth = np.array([warm for warm, _ in CURATED])
-    logit = -(((warmth - 0.95 * attributes.warm) / 0.2) ** 2) / 2 + 0.75 * rng.gumbel(size=len(warmth))
+    logit = -(((warmth - 0.95 * attributes.warm) / 0.25) ** 2) / 2 + 0.75 * rng.gumbel(size=len(warmth))
     weight = np.exp(logit - logit.max())
     table = (_table() * (weight / weight.sum())[:, None, None]).sum(0)
+    # Neighbours may still be half complementary: give back most of the chroma that averaging has cost.
+    wanted = (np.hypot(_table()[..., 1], _table()[..., 2]) * (weight / weight.sum())[:, None]).sum(0)
+    cost = np.minimum(2.0, wanted / np.maximum(np.hypot(table[:, 1], table[:, 2]), 1e-6))
+    table[:, 1:] *= (1 + 0.75 * (cost - 1))[:, None]
     gamma = 0.85 if attributes.bright > 0 else 0.55
     table[:, 0] = table[:, 0] ** (2.0 ** (-gamma * attributes.bright))
     table[:, 0] *= 1.0 + (NIGHT_LIGHTNESS - 1.0) * nightfall(attributes.bright)
-    angle = rng.normal(0, 0.15)
+    angle = float(np.clip(rng.normal(0, 0.15), -0.12, 0.30))  # further back, gold skies turn green
     cos, sin = math.cos(angle), math.sin(angle)
     chroma = 1.30 * 2.0 ** (1.1 * attributes.vivid)
     a, b = table[:, 1].copy(), table[:, 2].copy()

@@ -12,7 +12,7 @@ from beholder.models.generators.scenes.curves import Field
 
 
 class Coverage(NamedTuple):
-    """What polygons leave on their box: cover in [0, 1], lightness relative to their colour, share of the other colour."""
+    """What polygons leave on their box: cover, lightness relative to their colour, share of the other colour."""
 
     cover: Field
     tone: Field

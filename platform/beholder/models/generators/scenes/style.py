@@ -54,7 +54,7 @@ def weather(canvas: Canvas) -> None:
     rough, scale = canvas.attributes.rough, canvas.size / 256
     lightness = canvas.lab[0]
     detail = lightness - ndimage.gaussian_filter(lightness, 4.0 * scale, truncate=2.5)
-    lightness += np.float32(0.55 * rough if rough > 0 else 0.30 * rough) * np.clip(detail, -0.12, 0.12)
+    lightness += np.float32(0.80 * rough if rough > 0 else 0.45 * rough) * np.clip(detail, -0.12, 0.12)
 
 
 def veil(canvas: Canvas) -> None:
@@ -72,7 +72,7 @@ def facet_or_flow(canvas: Canvas) -> None:
 
 
 def _facets(canvas: Canvas) -> None:
-    """Delaunay triangles over points gathered on edges, each in its mean colour; a regular grid would look like pixels."""
+    """Delaunay triangles over points gathered on edges, each in its local colour; a grid would look like pixels."""
     n, rng = canvas.size, canvas.rng("facets")
     soft = blurred(canvas.lab, 1.4 * n / 256)
     edge = np.hypot(ndimage.sobel(soft[0], 0), ndimage.sobel(soft[0], 1)) * (1 + 2.0 * canvas.subject) + 0.004
@@ -108,8 +108,8 @@ def _flow(canvas: Canvas) -> None:
     pixels = organic * n / 256 * calm
     rows, columns = np.arange(n, dtype=np.float32)[:, None], np.arange(n, dtype=np.float32)[None]
     at = [
-        rows + (4.5 * two + 2.2 * np.sin(canvas.screen_x * 36 + 3 * one)) * pixels,
-        columns + (6.0 * one + 2.4 * np.sin(canvas.screen_y * 42 + 3 * two)) * pixels,
+        rows + (6.0 * two + 3.0 * np.sin(canvas.screen_x * 36 + 3 * one)) * pixels,
+        columns + (8.0 * one + 3.2 * np.sin(canvas.screen_y * 42 + 3 * two)) * pixels,
     ]
     swayed = np.stack([ndimage.map_coordinates(p, at, order=1, mode="nearest") for p in canvas.lab])
     # Line integral convolution with a few steps: streaks that follow the field's level lines.

@@ -10,7 +10,7 @@ from beholder.models.generators.scenes.canvas import Canvas, box
 from beholder.models.generators.scenes.colour import oklab_from_hex, shifted
 from beholder.models.generators.scenes.curves import bump, clip01, lerp, mix, opacities, ramp, smoothstep
 from beholder.models.generators.scenes.landscape import birds, defocus, lamp, ridges, sky
-from beholder.models.generators.scenes.terrain import crown, fleet, foliage, meadow, water
+from beholder.models.generators.scenes.terrain import bushes, crown, fleet, foliage, meadow, water
 
 LAMPLIGHT = "#ffc65c"
 
@@ -32,7 +32,9 @@ def skyline(canvas: Canvas) -> None:
     fleet(canvas, 0.75, 0.92, 10)
     dark = shifted(palette.near, -0.05)
     quay = np.full(canvas.size, 0.965, np.float32)
-    canvas.fill(canvas.under(quay), dark)
+    meadow(canvas, quay, "quay", low=dark, flowers=0.7)
+    canvas.fill(bump(canvas.y, 0.968, 0.007), dark)
+    bushes(canvas, quay + 0.03, 9 * busy - 1, 0.022)
     posts = np.sort(0.5 + 0.13 * np.arange(-7, 8))
     shown = clip01(np.array([16 * busy - 1.5 * abs(k) for k in range(-7, 8)]))
     canvas.shapes([box(x - 0.003, 0.90, x + 0.003, 0.97) for x in posts[shown > 0].tolist()], dark, hand=False)
@@ -114,7 +116,7 @@ def _windows(
     pitch_x, pitch_y = 0.0135, 0.021
     columns, rows = max(1, int(0.68 * wide / pitch_x)), max(0, int((foot - top - 0.6 * wide - 0.02) / pitch_y))
     chance = rng.random((32, 12))[:rows, :columns]
-    share = 0.12 + 0.50 * min(1.2, canvas.level["busy"]) + 0.10 * canvas.night
+    share = 0.02 + 0.62 * min(1.1, canvas.level["busy"]) + 0.10 * canvas.night
     lit = np.argwhere(chance < share)
     left, high = x + 0.16 * wide, top + 0.6 * wide
     w, h = 0.0062, 0.0095

@@ -27,27 +27,11 @@ def still_life(canvas: Canvas) -> None:
     palette = canvas.palette
     bottle = mix(palette.near, palette.middle, 0.45)
     with canvas.painting_subject():
+        profile = (0.13, 0.14, 0.14, 0.13, 0.055, 0.045, 0.05)
         shown = ramp(0.10, 0.45, canvas.level["busy"])
-        if shown > 0:
-            _turned(
-                canvas,
-                0.5 - side * 0.23,
-                TABLE + 0.055,
-                0.36 * shown**0.5,
-                (0.13, 0.14, 0.14, 0.13, 0.055, 0.045, 0.05),
-                bottle,
-            )
-        jug = ramp(0.55, 0.95, canvas.level["busy"])
-        if jug > 0:
-            colour = mix(palette.accent, palette.near, 0.35)
-            _turned(
-                canvas,
-                0.5 + side * 0.27,
-                TABLE + 0.05,
-                0.20 * jug**0.5,
-                (0.24, 0.34, 0.38, 0.34, 0.22, 0.20, 0.26),
-                colour,
-            )
+        _turned(canvas, 0.5 - side * 0.23, TABLE + 0.055, 0.36, profile, bottle, shown)
+        jug, profile = mix(palette.accent, palette.near, 0.35), (0.24, 0.34, 0.38, 0.34, 0.22, 0.20, 0.26)
+        _turned(canvas, 0.5 + side * 0.27, TABLE + 0.05, 0.20, profile, jug, ramp(0.55, 0.95, canvas.level["busy"]))
         _bouquet(canvas, 0.5, TABLE + 0.05 - 0.28, 0.28)
         _turned(
             canvas,
@@ -140,23 +124,33 @@ def _table(canvas: Canvas) -> None:
     canvas.tint(bump(canvas.y, TABLE, 0.006), palette.light, 0.30)
 
 
-def _cast(canvas: Canvas, x: float, y: float, r: float) -> None:
-    canvas.shade(x + 0.9 * canvas.side * r, y, 1.5 * r, 0.33 * r, 0.62)
+def _cast(canvas: Canvas, x: float, y: float, r: float, alpha: float = 1.0) -> None:
+    canvas.shade(x + 0.9 * canvas.side * r, y, 1.5 * r, 0.33 * r, 0.62 * alpha)
 
 
-def _turned(canvas: Canvas, x: float, y: float, height: float, radii: tuple[float, ...], colour: np.ndarray) -> None:
+def _turned(
+    canvas: Canvas,
+    x: float,
+    y: float,
+    height: float,
+    radii: tuple[float, ...],
+    colour: np.ndarray,
+    alpha: float = 1.0,
+) -> None:
     """A vessel turned on the wheel: its profile is given by radii from the foot to the lip, relative to the height."""
+    if alpha <= 0:
+        return
     d, v = canvas.side, np.linspace(0, 1, 24)
     radius = np.interp(v, np.linspace(0, 1, len(radii)), radii) * height
     if canvas.attributes.organic > -0.2:
         radius = ndimage.gaussian_filter1d(radius, 1.6, mode="nearest")
-    _cast(canvas, x, y, float(radius.max()))
+    _cast(canvas, x, y, float(radius.max()), alpha)
     up = y - v * height
     outline = np.concatenate([np.column_stack([x - radius, up]), np.column_stack([x + radius, up])[::-1]])
-    canvas.shapes([outline], colour, light=0.15)
+    canvas.shapes([outline], colour, alpha, light=0.15)
     shine = x - 0.5 * d * radius
     streak = np.concatenate([np.column_stack([shine - 0.007, up]), np.column_stack([shine + 0.007, up])[::-1]])[2:-2]
-    canvas.shapes([streak], canvas.palette.light, 0.5, blur=0.006, texture=0)
+    canvas.shapes([streak], canvas.palette.light, 0.5 * alpha, blur=0.006, texture=0)
 
 
 def _bouquet(canvas: Canvas, x: float, y: float, size: float) -> None:
