@@ -108,7 +108,7 @@ def moment_components(score: npt.ArrayLike, user: Any, image: Any) -> Components
     ----------
     score : array_like, shape (n,)
         Ratings of all occasions.
-    user, image : array_like, shape (n,)
+    user, image : array or Series, shape (n,)
         Ids of any type; repeated (user, image) rows are repeats of a rating.
 
     Notes

@@ -208,7 +208,7 @@ def _strata_of(group: ModelRows, user_ids: tuple[str, ...], strata: Mapping[str,
     missing = [user for user in users if user not in strata]
     if missing:
         raise TableError(f"{len(missing)} users without a stratum, {missing[0]} among them", "one for every user")
-    return integer_codes([strata[user] for user in users])[0]
+    return integer_codes(np.array([strata[user] for user in users], dtype=object))[0]
 
 
 def _tested(
