@@ -115,6 +115,7 @@ def plan_trials(
     """
     import pandas as pd
 
+    participants, prompts = list(participants), list(prompts)
     catalogue = _catalogue(images, participants, prompts, design)
     pairs = _yoked(len(participants), len(prompts), design, rng)
     pairs += _dealt(pairs, len(participants), len(prompts), design, rng)
@@ -202,8 +203,8 @@ def _dealt(
     if not contrasts:
         return []
     used = Counter(pair.participant for pair in yoked)
-    decks = {name: rng.permutation(n_prompts) for name in contrasts}
-    # Decks start apart, so that one participant does not meet the same few prompts in every contrast.
+    # One deck for all contrasts, dealt from starts apart: a participant meets few prompts in more than one contrast.
+    deck = rng.permutation(n_prompts)
     dealt = {name: k * n_prompts // len(contrasts) for k, name in enumerate(contrasts)}
     pairs, turn = [], 0
     for u in rng.permutation(n_people):
@@ -216,7 +217,7 @@ def _dealt(
             )
         for k in range(left):
             name = contrasts[(turn + k) % len(contrasts)]
-            pairs.append(_Pair(int(u), int(decks[name][dealt[name] % n_prompts]), name))
+            pairs.append(_Pair(int(u), int(deck[dealt[name] % n_prompts]), name))
             dealt[name] += 1
         turn += left
     return pairs
