@@ -56,7 +56,7 @@ def test_a_rising_curve_is_what_constant_skill_looks_like(curve: TieCurve) -> No
     np.testing.assert_allclose(steady.constant_skill, steady.accuracy, atol=0.02)
     np.testing.assert_allclose(steady.implied_r, R, atol=0.04)
     # only the model that gains on clear cases leaves its curve of constant skill
-    assert clear.implied_r[-1] > clear.implied_r[0] + 0.1
+    assert clear.implied_r[-1] > clear.implied_r[0] + 0.05
     assert clear.accuracy[-1] > clear.constant_skill[-1] + 0.02
 
 
