@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -28,6 +28,7 @@ def counts_by_definition(y: list[int], s: list[float], margin: int, epsilon: flo
     return PairCounts(*found)
 
 
+@settings(deadline=None)
 @given(small, st.integers(0, 12), st.integers(0, 6))
 def test_counts_equal_their_definition(rows: list[tuple[int, float]], margin: int, step: int) -> None:
     y, s = [r[0] for r in rows], [r[1] for r in rows]
@@ -99,6 +100,7 @@ def test_both_algorithms_agree_on_ties(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(by_index[1][:, 0], by_table[1][:, 0])
 
 
+@settings(deadline=None)
 @given(small, st.integers(0, 12))
 def test_invariances(rows: list[tuple[int, float]], margin: int) -> None:
     y, s = np.array([r[0] for r in rows]), np.array([r[1] for r in rows])
