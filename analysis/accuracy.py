@@ -235,8 +235,8 @@ def accuracy(
     Intervals: `analysis.user_means.mean_over_users`. At the population level the images' target is the mean of ratings
     less shrunken user levels, the prediction is the model's mean over the same users treated alike. The ceiling of the
     user level is that of the best personal model and needs repeated ratings; the population level's comes from the
-    reliability of image means and needs none. Both assume Gaussian taste and noise. Wrong for leave-one-out means of the
-    same raters at the population level: averaged over users they are the target itself.
+    reliability of image means and needs none. Both assume Gaussian taste and noise. Wrong for leave-one-out
+    means of the same raters at the population level: averaged over users they are the target itself.
 
     Raises
     ------

@@ -10,7 +10,8 @@ A model's tie on a pair counts one half for the user; when it ties for both user
 Assumes that users are exchangeable for the permutation test; permute within strata where they saw different images or
 differ by language. With fewer than 30 users the test rejects a little too often (.087 at U = 20). The ceiling takes
 taste and noise as Gaussian. Leave-one-out means of the other raters are no population model here: each user's own
-rating enters everybody else's mean, which pushes the accuracy below one half (.449 on ratings of 27 people). A binomial test over pairs has 68 to 84 % false positives at nominal 5 %.
+rating enters everybody else's mean, which pushes the accuracy below one half (.449 on ratings of 27 people). A
+binomial test over pairs has 68 to 84 % false positives at nominal 5 %.
 """
 
 from __future__ import annotations
