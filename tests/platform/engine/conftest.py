@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from beholder.engine.cluster import connect
 from beholder.engine.inprocess import InProcess
 from beholder.engine.progress import Quiet
 from beholder.engine.run import Engine
@@ -21,19 +22,13 @@ if HERE not in sys.path:
 @pytest.fixture(scope="session")
 def ray_address() -> Iterator[str]:
     """One private Ray for all tests; its workers find the tests' stages by PYTHONPATH."""
-    ray = pytest.importorskip("ray")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        for variable in ("RAY_AUTH_MODE", "RAY_ADDRESS"):
+            patch.delenv(variable, raising=False)
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH")])))
-        ray.init(
-            "local",
-            num_cpus=2,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            object_store_memory=100 * 2**20,
-        )
+        connect(None, 2)
+        import ray
+
         yield ray.get_runtime_context().gcs_address
         ray.shutdown()
 

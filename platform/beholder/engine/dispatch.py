@@ -1,0 +1,201 @@
+"""One run over the workers of one stage: who has which batch, and what becomes of it when a worker dies.
+
+Ray restarts nothing here (`max_restarts=0`): a restart would hide which batch was running when a worker died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from beholder.engine.cluster import one_line, resources
+from beholder.engine.inprocess import Outcome
+from beholder.engine.stage import Keyed
+from beholder.errors import EngineError
+
+IN_FLIGHT = 2
+"""Batches with one worker: the next one waits there, so that the worker does not wait for the driver."""
+DEATHS_ALONE = 2
+"""An item that was alone with its worker this often when it died is put in quarantine."""
+STARTS = 3
+"""So many workers dying one after the other while they load stop the run."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A batch, or what is left of one after a death."""
+
+    batch: Sequence[Keyed]
+    deaths: int = 0
+
+
+@dataclass(eq=False)
+class Worker:
+    """The driver's view of an actor: the batches it has, in the order in which it runs them."""
+
+    handle: Any
+    name: str | None = None
+    flight: deque[tuple[Any, Work]] = field(default_factory=deque)
+
+
+class Pool:
+    """The actors of one stage: those that answered, and those still loading."""
+
+    def __init__(self, make: Callable[[], Any], gpus: float) -> None:
+        self._make, self.gpus = make, gpus
+        self.workers: list[Worker] = []
+        self.starting: dict[Any, Worker] = {}
+
+    @property
+    def size(self) -> int:
+        """Workers asked for, loaded or not."""
+        return len(self.workers) + len(self.starting)
+
+    def spawn(self) -> None:
+        """Ask Ray for one more worker; it counts once its `start` has answered."""
+        worker = Worker(self._make())
+        self.starting[worker.handle.start.remote()] = worker
+
+    def ensure(self, size: int) -> None:
+        """Ask the workers kept from earlier runs whether they are alive, and for as many new ones as are missing."""
+        for worker in self.workers:
+            self.starting[worker.handle.start.remote()] = worker
+        self.workers = []
+        while len(self.starting) < size:
+            self.spawn()
+
+    def drop(self, worker: Worker) -> None:
+        """Make sure a worker is gone."""
+        import ray
+
+        if worker in self.workers:
+            self.workers.remove(worker)
+        with contextlib.suppress(Exception):  # it is dead already, or Ray itself is
+            ray.kill(worker.handle, no_restart=True)
+
+    def close(self) -> None:
+        """Kill all workers."""
+        for worker in [*self.workers, *self.starting.values()]:
+            self.drop(worker)
+        self.starting.clear()
+
+
+class Dispatch:
+    """One run over one pool: who has which batch, and what is left to do."""
+
+    def __init__(self, pool: Pool, batches: Sequence[Sequence[Keyed]], patience: float) -> None:
+        self._pool, self._patience = pool, patience
+        self._queue = deque(Work(batch) for batch in batches)
+        self._refs: dict[Any, Worker] = {}
+        self._failed_starts = 0
+
+    def outcomes(self) -> Generator[list[Outcome], None, None]:
+        """Hand out batches until all have come back."""
+        import ray
+
+        while self._queue or self._refs:
+            waiting = [*self._refs, *self._pool.starting]
+            done, _ = ray.wait(waiting, num_returns=1, timeout=self._patience)
+            if not done and not self._pool.workers:
+                raise EngineError(
+                    f"no worker was ready within {self._patience:.0f} s",
+                    remedy=f"the cluster has {resources()}; ask for fewer workers or add machines",
+                )
+            for ref in done:
+                if ref in self._pool.starting:
+                    self._admit(ref)
+                elif outcomes := self._collect(ref):
+                    yield outcomes
+
+    def _admit(self, ref: Any) -> None:
+        """Take a worker into service once it answered: one that no machine can host is never given a batch."""
+        import ray
+
+        worker = self._pool.starting.pop(ref)
+        was_warm = worker.name is not None
+        try:
+            worker.name = ray.get(ref)
+        except ray.exceptions.RayTaskError as error:
+            raise _original(error) from error
+        except ray.exceptions.RayError as error:
+            self._failed_starts += not was_warm
+            if self._failed_starts >= STARTS:
+                raise EngineError(
+                    f"{STARTS} workers died while they loaded the stage: {one_line(error)}",
+                    remedy="memory for the weights? Try fewer workers, or --in-process to see the error itself",
+                ) from error
+            self._pool.drop(worker)
+            self._pool.spawn()
+            return
+        self._failed_starts = 0
+        self._pool.workers.append(worker)
+        self._feed()
+
+    def _feed(self) -> None:
+        """Give batches out, first one to each free worker. A second waits there only while there are plenty."""
+        for depth in range(1, IN_FLIGHT + 1):
+            for worker in self._pool.workers:
+                plenty = depth == 1 or len(self._queue) > self._pool.size
+                if self._queue and plenty and len(worker.flight) < depth:
+                    work = self._queue.popleft()
+                    ref = worker.handle.run.remote(list(work.batch))
+                    worker.flight.append((ref, work))
+                    self._refs[ref] = worker
+
+    def _collect(self, ref: Any) -> list[Outcome]:
+        import ray
+
+        worker = self._refs[ref]
+        try:
+            outcomes = ray.get(ref)
+        except ray.exceptions.RayTaskError as error:
+            raise _original(error) from error
+        except ray.exceptions.RayError as error:
+            outcomes = self._bury(worker, error)
+        else:
+            del self._refs[ref]
+            worker.flight = deque(entry for entry in worker.flight if entry[0] != ref)
+        self._feed()
+        return outcomes
+
+    def _bury(self, worker: Worker, error: Exception) -> list[Outcome]:
+        """Replace a dead worker. The first of its batches without an answer was running; the others are innocent."""
+        import ray
+
+        self._pool.drop(worker)
+        self._pool.spawn()
+        outcomes, unanswered = [], []
+        for ref, work in worker.flight:
+            del self._refs[ref]
+            try:
+                outcomes += ray.get(ref)
+            except ray.exceptions.RayTaskError as broken:
+                raise _original(broken) from broken
+            except ray.exceptions.RayError:
+                unanswered.append(work)
+        suspect, *innocent = unanswered
+        self._queue.extendleft(reversed(innocent))
+        return outcomes + self._blame(suspect, worker, error)
+
+    def _blame(self, work: Work, worker: Worker, error: Exception) -> list[Outcome]:
+        """Halve the batch that was running, strike an item that was alone, quarantine it at the second strike.
+
+        Halving keeps the price of an innocent death (a machine taken away) at two calls instead of one an item.
+        """
+        half, deaths = len(work.batch) // 2, work.deaths + 1
+        if half:
+            self._queue.extendleft([Work(work.batch[half:]), Work(work.batch[:half])])
+            return []
+        if deaths < DEATHS_ALONE:
+            self._queue.appendleft(Work(work.batch, deaths))
+            return []
+        text = f"WorkerDied: {DEATHS_ALONE} times alone with this item: {one_line(error)}"
+        return [Outcome(work.batch[0].key, None, text, 0.0, worker.name or "?", "")]
+
+
+def _original(error: Any) -> BaseException:
+    """The error as the worker raised it, where it could be sent."""
+    return error.cause if isinstance(error.cause, Exception) else error
