@@ -53,6 +53,7 @@ class Canvas:
         self.side = 1 if layout.random() < 0.5 else -1
         offset = layout.uniform(0.07, 0.16)
         self.zoom = 2.0 ** (0.75 * attributes.close)
+        self.density = self.zoom**0.9  # counts grow as the view narrows, so that near scenes can be busy too
         self._focus = np.array([0.5, focus_y])
         self._anchor = np.array(
             [0.5 + self.side * offset * (1 - 0.5 * self.level["close"]), 0.55 - 0.03 * attributes.close]

@@ -69,7 +69,7 @@ def _clouds(canvas: Canvas, horizon: float) -> None:
     )
     height = (canvas.y + 0.1) / (horizon + 0.1)
     band = bump(height, 0.52, 0.34)
-    threshold = 2.15 - 1.75 * level["busy"]
+    threshold = 2.35 - 2.05 * level["busy"]
     density = smoothstep(threshold - 0.55, threshold + 0.75, heap + 0.5 * band) * smoothstep(1.0, 0.72, height)
     step = max(1, canvas.size // 36)
     towards_sun = displaced(heap, -canvas.side * step, step)
@@ -97,11 +97,11 @@ def _rays(canvas: Canvas) -> None:
 def birds(canvas: Canvas, height: float) -> None:
     """A flock near a world height; a sparse scene has none."""
     rng = canvas.rng("birds")
-    most = 26
-    shown = opacities(30 * canvas.level["busy"] ** 1.6 - 1.5, most)
-    x = 0.5 - canvas.side * rng.uniform(0.0, 0.28) + rng.normal(0, 0.12, most)
+    most = 36
+    shown = opacities(38 * canvas.level["busy"] ** 1.8 - 1.5, most)
+    x = 0.5 - canvas.side * rng.uniform(0.18, 0.40) + rng.normal(0, 0.12, most)
     y = height + rng.normal(0, 0.055, most)
-    span = rng.uniform(0.009, 0.018, most) * shown**0.5
+    span = rng.uniform(0.010, 0.019, most) * shown**0.5
     wing = np.array(
         [(-1.5, -0.5), (-0.5, -0.55), (0, 0), (0.5, -0.55), (1.5, -0.5), (0.5, -0.28), (0, 0.3), (-0.5, -0.28)]
     )
@@ -134,9 +134,9 @@ def ridges(canvas: Canvas, top: float, bottom: float, count: float, key: str = "
 
 
 def _grove(canvas: Canvas, line: np.ndarray, key: str, height: float, colour: np.ndarray, alpha: float) -> None:
-    most = 70
+    most = 130
     scatter = canvas.spread(key, most, 1)
-    shown = opacities(95 * canvas.level["busy"] ** 1.9 - 1.0, most)
+    shown = opacities(115 * canvas.density * canvas.level["busy"] ** 1.8 - 1.5, most)
     keep = shown > 0
     x = scatter[keep, 0]
     trees(
@@ -175,9 +175,9 @@ def trees(
 def _village(canvas: Canvas, line: np.ndarray, key: str, size: float, alpha: float) -> None:
     """Small gabled houses with lit windows in a group on a ridge; only busy scenes have one."""
     palette, rng = canvas.palette, canvas.rng(key)
-    most = 14
+    most = 24
     spot, scatter = rng.random(), rng.random((most, 3))
-    shown = opacities(22 * (canvas.level["busy"] - 0.42), most)
+    shown = opacities(34 * canvas.density * (canvas.level["busy"] - 0.40), most)
     walls, roofs, panes = [], [], []
     for (u, v, w), visible in zip(scatter.tolist(), shown.tolist(), strict=True):
         if visible <= 0:

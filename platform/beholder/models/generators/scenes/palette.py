@@ -22,6 +22,8 @@ CURATED = (  # warmth, then one colour for each role; warm skies keep a cool zen
     (0.72, "#6590ae #ffd684 #fff1c0 #d3a468 #a25f3b #43271f #b5304e #fdeed0"),
     (1.00, "#552d66 #ff9646 #ffdf80 #c35548 #7a2c45 #2f182d #ffcc5c #fbe3c8"),
 )
+REACH = 0.23
+"""SD of a palette's weight along warmth, a little less than the gap between two."""
 NIGHT_LIGHTNESS = np.array([0.46, 0.55, 0.97, 0.56, 0.62, 0.62, 0.82, 0.74])
 """What full night leaves of each role's lightness; `light` stays, so lamps and the moon shine."""
 
@@ -57,17 +59,17 @@ def nightfall(bright: float) -> float:
 def palette_for(attributes: Attributes, rng: np.random.Generator) -> Palette:
     """Blend the palettes near the asked warmth and move the result.
 
-    Only neighbours take part (kernel width .25): averaging palettes with complementary colours gives grey. The seed
-    prefers some of them and turns the hue a little.
+    Only neighbours take part: averaging palettes with complementary colours gives grey. The seed prefers some of them
+    and turns the hue a little.
     """
     warmth = np.array([warm for warm, _ in CURATED])
-    logit = -(((warmth - 0.95 * attributes.warm) / 0.25) ** 2) / 2 + 0.75 * rng.gumbel(size=len(warmth))
-    weight = np.exp(logit - logit.max())
+    near = np.exp(-(((warmth - 0.95 * attributes.warm) / REACH) ** 2) / 2)
+    weight = near * np.exp(0.65 * rng.gumbel(size=len(warmth)))
     table = (_table() * (weight / weight.sum())[:, None, None]).sum(0)
     # Neighbours may still be half complementary: give back most of the chroma that averaging has cost.
     wanted = (np.hypot(_table()[..., 1], _table()[..., 2]) * (weight / weight.sum())[:, None]).sum(0)
-    cost = np.minimum(2.0, wanted / np.maximum(np.hypot(table[:, 1], table[:, 2]), 1e-6))
-    table[:, 1:] *= (1 + 0.75 * (cost - 1))[:, None]
+    cost = np.minimum(1.7, wanted / np.maximum(np.hypot(table[:, 1], table[:, 2]), 1e-6))
+    table[:, 1:] *= (1 + 0.6 * (cost - 1))[:, None]
     gamma = 0.85 if attributes.bright > 0 else 0.55
     table[:, 0] = table[:, 0] ** (2.0 ** (-gamma * attributes.bright))
     table[:, 0] *= 1.0 + (NIGHT_LIGHTNESS - 1.0) * nightfall(attributes.bright)

@@ -12,13 +12,15 @@ from beholder.models.generators.scenes.attributes import MEDIA, Attributes
 from beholder.models.generators.scenes.canvas import Canvas
 from beholder.models.generators.scenes.colour import srgb8_from_oklab
 from beholder.models.generators.scenes.curves import Field
+from beholder.models.generators.scenes.foreground import drifting_petals
 from beholder.models.generators.scenes.media import ink, photo, watercolour
 from beholder.models.generators.scenes.media_paint import oil
 from beholder.models.generators.scenes.subjects_built import house, skyline
 from beholder.models.generators.scenes.subjects_fields import balloon, windmill
 from beholder.models.generators.scenes.subjects_indoor import still_life
-from beholder.models.generators.scenes.subjects_land import desert, forest, mountain, tree
+from beholder.models.generators.scenes.subjects_land import desert, mountain
 from beholder.models.generators.scenes.subjects_water import boat, bridge, lighthouse
+from beholder.models.generators.scenes.subjects_woods import forest, tree
 
 RENDER_VERSION = 1
 """Part of the key of every picture: raise it whenever the pixels of any picture change."""
@@ -85,13 +87,15 @@ def paint_exact(attributes: Attributes, seed: int, size: int = 256) -> np.ndarra
     scene = SCENES[attributes.subject]
     canvas = Canvas(attributes, seed, size, scene.focus_y)
     scene.paint(canvas)
+    drifting_petals(canvas)
     style.set_apart(canvas, scene.prefers_light, scene.apart)
     style.weather(canvas)
     style.veil(canvas)
     style.soften_or_sharpen(canvas)
     style.facet_or_flow(canvas)
     layers = [np.float32(share) * PAINTERS[medium](canvas) for medium, share in shares.items()]
-    return srgb8_from_oklab(np.stack(layers).sum(0))
+    picture = style.breathe(np.stack(layers).sum(0), attributes.soft, size)
+    return srgb8_from_oklab(picture)
 
 
 def medium_shares(attributes: Attributes) -> dict[str, float]:

@@ -49,6 +49,17 @@ def soften_or_sharpen(canvas: Canvas) -> None:
         canvas.lab += np.float32(-0.95 * soft) * (canvas.lab - blurred(canvas.lab, 1.3 * scale))
 
 
+def breathe(picture: Field, soft: float, size: int) -> Field:
+    """Soft or crisp once more, on the finished medium: strokes, rims and pen lines melt or stand out."""
+    scale = size / 256
+    if soft > 0:
+        picture = picture + np.float32(0.75 * min(1.0, soft)) * (blurred(picture, 1.3 * scale) - picture)
+        picture[0] += np.float32(0.16 * min(1.0, soft)) * (np.float32(0.74) - picture[0])
+    elif soft < 0:
+        picture = picture + np.float32(-0.45 * soft) * (picture - blurred(picture, 0.9 * scale))
+    return picture
+
+
 def weather(canvas: Canvas) -> None:
     """Rough brings out forms of a few pixels and large masses, smooth irons them out."""
     rough, scale = canvas.attributes.rough, canvas.size / 256
@@ -96,7 +107,7 @@ def _facets(canvas: Canvas) -> None:
         draw.polygon(corners, fill=k)
     index = np.asarray(sheet)
     flat = colours[:, index].reshape(3, n, 2, n, 2).mean((2, 4))
-    share = min(1.0, -canvas.attributes.organic / 0.95) ** 0.9
+    share = min(1.0, -canvas.attributes.organic / 0.95) ** 0.75
     canvas.lab += np.float32(share) * (0.94 - 0.22 * canvas.subject) * (flat - canvas.lab)
 
 
@@ -104,7 +115,9 @@ def _flow(canvas: Canvas) -> None:
     """Sway along a smooth field and smear along it, so that skies stream in bands."""
     n, organic = canvas.size, canvas.attributes.organic
     one, two = canvas.noise("flow", 0.55, key="sway"), canvas.noise("flow", 0.40, key="sway2")
-    calm = 1 - 0.55 * canvas.subject
+    # A soft mask: a hard one would tear the picture along the subject's outline.
+    kept = ndimage.gaussian_filter(canvas.subject, 7 * n / 256, truncate=2.5)
+    calm = 1 - 0.5 * kept
     pixels = organic * n / 256 * calm
     rows, columns = np.arange(n, dtype=np.float32)[:, None], np.arange(n, dtype=np.float32)[None]
     at = [
@@ -112,6 +125,7 @@ def _flow(canvas: Canvas) -> None:
         columns + (8.0 * one + 3.2 * np.sin(canvas.screen_y * 42 + 3 * two)) * pixels,
     ]
     swayed = np.stack([ndimage.map_coordinates(p, at, order=1, mode="nearest") for p in canvas.lab])
+    canvas.subject = ndimage.map_coordinates(canvas.subject, at, order=1, mode="nearest")
     # Line integral convolution with a few steps: streaks that follow the field's level lines.
     angle = 1.6 * one + 0.9 * two
     step_x, step_y = np.cos(angle) * (2.0 * n / 256), np.sin(angle) * (1.4 * n / 256)
@@ -120,9 +134,9 @@ def _flow(canvas: Canvas) -> None:
         y = np.clip(rows + k * step_y, 0, n - 1).astype(int)
         x = np.clip(columns + k * step_x, 0, n - 1).astype(int)
         total += swayed[:, y, x]
-    smear = np.float32(min(1.0, organic)) * (1 - 0.75 * canvas.subject)
+    smear = np.float32(min(1.0, organic)) * (1 - 0.8 * kept)
     canvas.lab = swayed + smear * (total * np.float32(1 / 7) - swayed)
     # Streaks must stay crisp, or swirling would look like soft focus.
     canvas.lab += np.float32(0.9 * min(1.0, organic)) * (canvas.lab - blurred(canvas.lab, 1.6 * n / 256))
     bands = np.sin(34 * canvas.screen_y + 5 * one + 3 * two) * smoothstep(0.80, 0.35, canvas.screen_y)
-    canvas.lab[0] += np.float32(0.028 * organic) * bands * (1 - canvas.subject)
+    canvas.lab[0] += np.float32(0.028 * organic) * bands * (1 - kept)

@@ -60,7 +60,7 @@ def _towers(canvas: Canvas, depth: int, nearness: float, foot: float) -> None:
         bodies.append(_tower_outline(canvas, x, wide, top, foot, style))
         edge = x if canvas.side < 0 else x + 0.70 * wide
         shades.append(box(edge, top + 0.5 * wide, edge + 0.30 * wide, foot))
-        if style > 0.60 and centre > 0.35:
+        if style > 1.05 - 0.75 * level["busy"] and centre > 0.30:
             spires.append(
                 np.array(
                     [

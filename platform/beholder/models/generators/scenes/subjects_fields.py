@@ -152,10 +152,10 @@ def balloon(canvas: Canvas) -> None:
         one, two = (mix(c, palette.horizon, far) for c in pairs[k % 4])
         x, y = 0.5 + side * spots[k][0] + float(shift[k, 0]), spots[k][1] + float(shift[k, 1])
         _envelope(canvas, x, y, (0.064 - 0.0045 * k) * float(shown[k]) ** 0.5, one, two, far)
+    birds(canvas, 0.48)
     defocus(canvas)
     with canvas.painting_subject():
         _envelope(canvas, 0.5, 0.345, 0.185, palette.accent, palette.second, 0.0)
-    birds(canvas, 0.48)
 
 
 def _envelope(canvas: Canvas, x: float, y: float, r: float, one: np.ndarray, two: np.ndarray, far: float) -> None:

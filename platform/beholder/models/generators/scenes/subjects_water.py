@@ -239,10 +239,10 @@ def _stonework(canvas: Canvas, deck: np.ndarray, water_line: float) -> None:
     holes: Field = np.zeros_like(canvas.lab[0])
     crown_y = deck + 0.055
     for k in range(-3, 4):
-        u = (canvas.x - 0.5 - (k + 0.0) * span) / (0.40 * span)
+        u = (canvas.x - 0.5 - k * span) / (0.40 * span)
         round_arch = np.sqrt(clip01(1 - u * u))
         pointed = clip01(1.25 - 1.2 * np.abs(u))
-        curve = lerp_fields(pointed, round_arch, ramp(-0.9, -0.1, canvas.attributes.organic))
+        curve = mix(pointed, round_arch, ramp(-0.9, -0.1, canvas.attributes.organic))
         top = water_line - (water_line - crown_y[None]) * curve
         holes = np.maximum(holes, clip01((canvas.y - top) * (canvas.size * canvas.zoom) + 0.5) * (np.abs(u) < 1))
     course = (canvas.y - deck[None]) / 0.021
@@ -260,11 +260,6 @@ def _stonework(canvas: Canvas, deck: np.ndarray, water_line: float) -> None:
     paint[0] -= 0.17 * inside
     canvas.fill(canvas.under(deck) * (canvas.y < water_line + 0.01) * (1 - holes), paint)
     canvas.fill(canvas.under(deck - 0.020) * (1 - canvas.under(deck + 0.006)), shifted(stone, 0.09))
-
-
-def lerp_fields(a: Field, b: Field, t: float) -> Field:
-    """Two fields blended."""
-    return a + (b - a) * np.float32(t)
 
 
 def _parapet(canvas: Canvas, deck: np.ndarray) -> None:

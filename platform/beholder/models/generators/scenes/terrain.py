@@ -107,9 +107,9 @@ def _stones(canvas: Canvas, line: np.ndarray, key: str, low: np.ndarray) -> None
 def _growth(canvas: Canvas, line: np.ndarray, key: str, low: np.ndarray, flowers: float) -> None:
     """Grass blades and flowers, larger towards the viewer."""
     busy, palette = canvas.level["busy"], canvas.palette
-    most = 620
+    most = 900
     scatter = canvas.spread(key + "grass", most, 3)
-    shown = opacities(40 + 560 * busy**1.3, most)
+    shown = opacities(canvas.density * (12 + 640 * busy**1.4), most)
     keep = shown > 0
     x, u, v, w = scatter[keep].T
     nearness = 0.04 + 0.96 * u**1.3
@@ -198,11 +198,11 @@ def bushes(canvas: Canvas, line: np.ndarray, count: float, size: float, key: str
         crown(canvas, centres, size, foliage(canvas, 0.18, key), key + "leaves", 0.75, 12)
 
 
-def fleet(canvas: Canvas, top: float, bottom: float, most: int = 12) -> None:
+def fleet(canvas: Canvas, top: float, bottom: float, most: int = 16) -> None:
     """Little sails between two world heights, smaller when farther; a sparse scene has none."""
     palette = canvas.palette
     scatter = canvas.spread("fleet", most, 3)
-    shown = opacities(1.7 * most * (canvas.level["busy"] - 0.38), most)
+    shown = opacities(2.1 * most * canvas.density * (canvas.level["busy"] - 0.36), most)
     sails, hulls, blends, lines = [], [], [], []
     order = np.argsort(scatter[:, 1], kind="stable")
     for k in order.tolist():
