@@ -31,6 +31,8 @@ def connect(address: str | None, workers: int | None) -> bool:
     if ray.is_initialized():
         return False
     address = address or os.environ.get("RAY_ADDRESS")
+    # Besides the workers' output, Ray prints a paragraph to standard output for every death; the engine reports those.
+    ray._private.worker._worker_logs_enabled = False
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None or address == "local":
         if "RAY_AUTH_MODE" not in os.environ:

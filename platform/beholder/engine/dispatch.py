@@ -193,7 +193,7 @@ class Dispatch:
             self._queue.appendleft(Work(work.batch, deaths))
             return []
         text = f"WorkerDied: {DEATHS_ALONE} times alone with this item: {one_line(error)}"
-        return [Outcome(work.batch[0].key, None, text, 0.0, worker.name or "?", "")]
+        return [Outcome(work.batch[0].key, None, text, 0.0, worker.name or "?", "?")]
 
 
 def _original(error: Any) -> BaseException:

@@ -55,7 +55,7 @@ def run_batch(stage: Stage, batch: Sequence[Keyed]) -> list[Outcome]:
     """
     started = time.perf_counter()
     try:
-        results = stage.process([{**item, "key": key} for key, item in batch])
+        results = stage.process([item for _, item in batch])
     except Exception as error:
         if len(batch) > 1:
             half = len(batch) // 2

@@ -122,7 +122,7 @@ class Engine:
         ----------
         stage : Stage
         items : sequence of dict
-            Doubles are allowed and computed once. None may have a field "key": that is the engine's.
+            Doubles are allowed and computed once; fields that start with "_" do not tell items apart.
         label : str, optional
             The name shown; the stage's own if not given.
 
@@ -182,7 +182,7 @@ class Engine:
     def _row(self, outcome: Outcome, item: Item, previous: Row | None) -> Row:
         return {
             "key": outcome.key,
-            "item": item,
+            "item": _content(item),
             "status": "failed" if outcome.result is None else "ok",
             "error": outcome.error,
             "attempt": (previous["attempt"] if previous else 0) + 1,
@@ -223,15 +223,17 @@ class Engine:
 
 def _plan(stage: Stage, items: Sequence[Item]) -> tuple[list[Keyed], list[int]]:
     """The different items with their keys, and for each item given its place among them."""
-    for item in items:
-        if "key" in item:
-            raise ValueError(f"an item has a field 'key', which is the engine's: {item!r}")
     plan = keyed(stage, items)
     if len(plan) == len(items):
         return plan, list(range(len(items)))
     # `keyed` keeps the first of equal items and their order, so counting the different ones gives their places.
     places: dict[str, int] = {}
-    return plan, [places.setdefault(canonical_json(item), len(places)) for item in items]
+    return plan, [places.setdefault(canonical_json(_content(item)), len(places)) for item in items]
+
+
+def _content(item: Item) -> Item:
+    """The part of an item that decides its result; names that start with "_" are only passed along."""
+    return {name: value for name, value in item.items() if not name.startswith("_")}
 
 
 def _index(rows: Iterable[Row]) -> dict[str, Row]:

@@ -45,9 +45,9 @@ class Square:
 
     def one(self, item: Item) -> Result:
         do = item.get("do")
-        if do == "raise" or (do == "raise once" and first_time(self.store, item["key"])):
+        if do == "raise" or (do == "raise once" and first_time(self.store, item["_key"])):
             raise ArithmeticError(f"cannot square\n{item['n']}")
-        if do == "exit" or (do == "exit once" and first_time(self.store, item["key"])):
+        if do == "exit" or (do == "exit once" and first_time(self.store, item["_key"])):
             os._exit(7)
         if do == "work":
             time.sleep(0.01)

@@ -135,9 +135,13 @@ def test_error_while_loading_is_the_callers(kind, engine_of):
         engine_of(kind).run(Square(fail_setup="raise"), MANY)
 
 
-def test_item_with_a_key_of_its_own_is_refused(engine_of):
-    with pytest.raises(ValueError, match="field 'key'"):
-        engine_of("inprocess").run(Square(), [{"n": 1, "key": "mine"}])
+def test_fields_with_an_underscore_are_passed_along_and_change_nothing(kind, engine_of):
+    plain = [{"n": 2}, {"n": 3}, {"n": 2}]
+    with_paths = [{**item, "_path": f"somewhere/{place}"} for place, item in enumerate(plain)]
+    reference = engine_of("inprocess").run(Square(name="plain"), plain)
+    run = engine_of(kind).run(Square(), with_paths)
+    assert (squares(run), run.computed) == ([4, 9, 4], 2)
+    assert [row["item"] for row in run.rows] == plain == [row["item"] for row in reference.rows]
 
 
 def test_stage_is_loaded_once_in_each_worker(kind, engine_of, store):
