@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -178,47 +179,51 @@ def house(canvas: Canvas) -> None:
     birds(canvas, 0.24)
 
 
+class _Plan(NamedTuple):
+    """Places on the house: u to the shaded side from its middle, v up from the ground, in half widths of the gable."""
+
+    side: int
+    base: float
+    wide: float
+
+    def at(self, u: float, v: float) -> tuple[float, float]:
+        """World coordinates of a place."""
+        return 0.5 + self.side * self.wide * u, self.base - self.wide * v
+
+    def outline(self, *corners: tuple[float, float]) -> np.ndarray:
+        """A polygon through places."""
+        return np.array([self.at(u, v) for u, v in corners])
+
+    def panel(self, u0: float, v0: float, u1: float, v1: float) -> np.ndarray:
+        """A rectangle between two places."""
+        return self.outline((u0, v0), (u1, v0), (u1, v1), (u0, v1))
+
+
 def _cottage(canvas: Canvas, base: float, wide: float) -> None:
-    palette, d = canvas.palette, canvas.side
-    high = 0.95 * wide
-
-    def at(u: float, v: float) -> tuple[float, float]:
-        """Place on the house: u to the shaded side, v up, in half widths of the gable."""
-        return 0.5 + d * wide * u, base - wide * v
-
-    def panel(u0: float, v0: float, u1: float, v1: float) -> np.ndarray:
-        return np.array([at(u0, v0), at(u1, v0), at(u1, v1), at(u0, v1)])
-
-    eaves, peak = high / wide, high / wide + 0.8
+    """Gable and long side, two roof planes with their courses, chimney, then windows and door."""
+    palette, plan = canvas.palette, _Plan(canvas.side, base, wide)
+    eaves, peak = 0.95, 1.75
     wall, tile = mix(palette.second, palette.horizon, 0.15), mix(palette.accent, palette.near, 0.22)
-    canvas.shapes(
-        [np.array([at(0.3, 0), at(0.3, eaves), at(1.5, eaves), at(1.5, 0.01)])], shifted(wall, -0.13, 0, -0.004)
-    )
-    canvas.shapes([np.array([at(-1, 0), at(-1, eaves), at(-0.35, peak), at(0.3, eaves), at(0.3, 0)])], wall, light=0.04)
-    canvas.shapes([panel(1.02, 1.45, 1.22, 2.05)], mix(palette.accent, palette.near, 0.55))
-    canvas.shapes(
-        [np.array([at(-0.35, peak + 0.06), at(1.02, peak), at(1.66, eaves - 0.09), at(0.36, eaves - 0.12)])],
-        tile,
-        light=-0.03,
-    )
-    canvas.shapes(
-        [np.array([at(-1.12, eaves - 0.15), at(-0.35, peak + 0.08), at(-0.27, peak + 0.04), at(-1.02, eaves - 0.21)])],
-        shifted(tile, -0.09),
-    )
+    long_side = plan.outline((0.3, 0), (0.3, eaves), (1.5, eaves), (1.5, 0.01))
+    canvas.shapes([long_side], shifted(wall, -0.13, 0, -0.004))
+    gable = plan.outline((-1, 0), (-1, eaves), (-0.35, peak), (0.3, eaves), (0.3, 0))
+    canvas.shapes([gable], wall, light=0.04)
+    canvas.shapes([plan.panel(1.02, 1.45, 1.22, 2.05)], mix(palette.accent, palette.near, 0.55))
+    front = plan.outline((-0.35, peak + 0.06), (1.02, peak), (1.66, eaves - 0.09), (0.36, eaves - 0.12))
+    canvas.shapes([front], tile, light=-0.03)
+    verge = plan.outline((-1.12, eaves - 0.15), (-0.35, peak + 0.08), (-0.27, peak + 0.04), (-1.02, eaves - 0.21))
+    canvas.shapes([verge], shifted(tile, -0.09))
     courses = []
     for f in np.linspace(0.15, 0.9, 6).tolist():
-        v = lerp(peak, eaves - 0.1, f)
-        courses.append(
-            np.array(
-                [
-                    at(-0.35 + 0.71 * f, v),
-                    at(1.02 + 0.64 * f, v),
-                    at(1.02 + 0.64 * f, v - 0.022),
-                    at(-0.35 + 0.71 * f, v - 0.022),
-                ]
-            )
-        )
+        v, left, right = lerp(peak, eaves - 0.1, f), -0.35 + 0.71 * f, 1.02 + 0.64 * f
+        courses.append(plan.panel(left, v, right, v - 0.022))
     canvas.shapes(courses, shifted(tile, -0.10), min(1.0, 0.15 + 0.6 * canvas.level["rough"]), hand=False)
+    _windows_and_door(canvas, plan)
+
+
+def _windows_and_door(canvas: Canvas, plan: _Plan) -> None:
+    """Framed windows, dark by day and lit at night, and the door."""
+    palette = canvas.palette
     windows = [
         (-0.84, 0.40, -0.58, 0.74),
         (0.58, 0.36, 0.84, 0.70),
@@ -231,18 +236,18 @@ def _cottage(canvas: Canvas, base: float, wide: float) -> None:
         ramp(0.1, 0.5, canvas.night),
     )
     canvas.shapes(
-        [panel(a - 0.035, b - 0.035, c + 0.035, e + 0.035) for a, b, c, e in windows],
+        [plan.panel(a - 0.035, b - 0.035, c + 0.035, e + 0.035) for a, b, c, e in windows],
         shifted(palette.second, 0.05),
         hand=False,
     )
-    canvas.shapes([panel(*w) for w in windows], glass, hand=False, texture=0, light=-0.05)
-    bars = [panel(a, (b + e) / 2 - 0.009, c, (b + e) / 2 + 0.009) for a, b, c, e in windows]
-    bars += [panel((a + c) / 2 - 0.009, b, (a + c) / 2 + 0.009, e) for a, b, c, e in windows[:3]]
+    canvas.shapes([plan.panel(*w) for w in windows], glass, hand=False, texture=0, light=-0.05)
+    bars = [plan.panel(a, (b + e) / 2 - 0.009, c, (b + e) / 2 + 0.009) for a, b, c, e in windows]
+    bars += [plan.panel((a + c) / 2 - 0.009, b, (a + c) / 2 + 0.009, e) for a, b, c, e in windows[:3]]
     canvas.shapes(bars, palette.second, hand=False)
-    canvas.shapes([panel(-0.34, 0.0, 0.02, 0.60)], mix(palette.accent, palette.near, 0.45), light=0.03)
-    canvas.shapes([panel(-0.05, 0.28, -0.02, 0.31)], palette.light, 0.9, hand=False)
+    canvas.shapes([plan.panel(-0.34, 0.0, 0.02, 0.60)], mix(palette.accent, palette.near, 0.45), light=0.03)
+    canvas.shapes([plan.panel(-0.05, 0.28, -0.02, 0.31)], palette.light, 0.9, hand=False)
     for a, b, c, e in windows[:3]:
-        x, y = at((a + c) / 2, (b + e) / 2)
+        x, y = plan.at((a + c) / 2, (b + e) / 2)
         canvas.glow(x, y, 0.075, palette.light, 0.55 * canvas.night)
 
 
