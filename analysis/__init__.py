@@ -30,13 +30,15 @@ _HOME = {
     "read_table": "tables",
     "cluster_mean": "clusters",
     "win_rate": "win_rates",
-    "yoked_effect": "win_rates",
+    "yoked_effect": "yoked",
     "planned_contrasts": "contrasts",
-    "ranking": "davidson",
-    "consistency": "consistency",
+    "rank_conditions": "ranking",
+    "steering_consistency": "consistency",
+    "Population": "results",
+    "Report": "report",
     "write_report": "report",
 }
-"""Public name -> module that defines it."""
+"""Public name -> module that defines it. No public name is a module's: importing the module would hide it."""
 
 __all__ = ["__version__", *_HOME]
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from analysis.errors import UserError
+from analysis.errors import EstimateError, UserError
 
 if TYPE_CHECKING:
     from analysis.results import Result
@@ -83,7 +83,11 @@ def _run(argv: Sequence[str]) -> int:
         sys.stdout.write(_overview())
         return 0 if argv else 2
     module, args = _parsed(argv)
-    result: Result = importlib.import_module(f"analysis.commands.{module}").run(args)
+    try:
+        result: Result = importlib.import_module(f"analysis.commands.{module}").run(args)
+    except EstimateError as error:
+        files = ", ".join(str(v) for k, v in vars(args).items() if isinstance(v, Path) and k != "out")
+        raise EstimateError(f"{files}: {error.found}", error.allowed, error.remedy) from None
     if args.out is not None:
         write_result(result, args.out)
     if args.json:

@@ -146,9 +146,12 @@ def generator_of(args: argparse.Namespace) -> np.random.Generator:
 
 
 def provenance_of(loaded: Sequence[Loaded], args: argparse.Namespace) -> Provenance:
-    """Digests of the files, seed, versions and every option as given."""
+    """Digests of the files, seed, versions and every option as given.
+
+    Files appear by name only: the same data in another folder give the same bytes.
+    """
     hidden = {"out", "json", "seed", *(name for name in vars(args) if name.startswith("_"))}
-    settings = {key: str(v) if isinstance(v, Path) else v for key, v in vars(args).items() if key not in hidden}
+    settings = {key: v.name if isinstance(v, Path) else v for key, v in vars(args).items() if key not in hidden}
     data = tuple((table.name, table.digest) for table in loaded)
     return Provenance(data, args.seed, package_versions(), tuple(sorted(settings.items())))
 
@@ -166,3 +169,13 @@ def finished(result: R, loaded: Sequence[Loaded], args: argparse.Namespace) -> R
         elif table.exclusions.reasons:
             warnings += (f"{table.name}: {table.exclusions.text}",)
     return dataclasses.replace(result, provenance=provenance_of(loaded, args), exclusions=exclusions, warnings=warnings)
+
+
+def require_new_population(args: argparse.Namespace) -> None:
+    """Refuse `--population` other than the default where a command has no other estimand, rather than ignore it."""
+    if population_of(args) != Population():
+        raise UserError(
+            f"--population {args.population}: this command speaks for new people and new prompts only",
+            "new-people,new-prompts",
+            "leave the option out",
+        )

@@ -1,0 +1,242 @@
+"""Strengths of conditions from votes with ties, with standard errors for new people and new prompts.
+
+Davidson (1970, doi:10.1080/01621459.1970.10481082): P(i beats j) = pi_i / D, P(tie) = nu sqrt(pi_i pi_j) / D,
+D = pi_i + pi_j + nu sqrt(pi_i pi_j); the left image may have its strength multiplied by gamma (Davidson & Beaver 1977,
+doi:10.2307/2529466). Rao & Kupper (1967, doi:10.1080/01621459.1967.10482901) instead give ties a threshold theta:
+P(i beats j) = pi_i / (pi_i + theta pi_j). Without any tie both are the Bradley-Terry model.
+
+Fitted by Newton steps on the counts of (left, right, choice); both likelihoods are concave in the parameters used here.
+The variance is a sandwich H^-1 (M_p + M_i - M_pi) H^-1 with cluster sums of the votes' scores, cut off to be positive
+semi-definite, never below either one-way variance, with t(min(P, I) - 1).
+
+Assumes one utility per condition on one dimension and that ties say "close". Wrong when preferences are intransitive,
+or when groups of people have opposite tastes: then the mean strength is nobody's preference; report win rates too.
+Counting ties as half wins is another model and shrinks the strengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.special import expit, log_expit
+
+from analysis.clusters import Floats, Ints, cell_codes, group_sums
+from analysis.errors import EstimateError
+
+Ties = Literal["davidson", "rao-kupper"]
+
+LEFT, RIGHT, TIE = range(3)
+MAX_STEPS = 100
+TOLERANCE = 1e-10
+
+Kernel = Callable[[Floats, float], tuple[Floats, Floats, Floats]]
+"""(difference d of the two utilities (m,), tie parameter) -> log probability of left, right, tie (m, 3), and its
+gradient (m, 3, 2) and Hessian (m, 3, 2, 2) in (d, tie parameter)."""
+
+
+def _davidson(d: Floats, tie: float) -> tuple[Floats, Floats, Floats]:
+    """Multinomial logit with linear predictors d/2, -d/2 and log nu."""
+    design = np.array([[0.5, 0], [-0.5, 0], [0, 1]])
+    eta = np.stack([d / 2, -d / 2, np.full_like(d, tie)], axis=1)
+    log_p = eta - np.logaddexp.reduce(eta, axis=1)[:, None]
+    p = np.exp(log_p)
+    mean = p @ design
+    gradient = design[None] - mean[:, None]
+    hessian = np.einsum("ma,ai,aj->mij", p, design, design) - mean[:, :, None] * mean[:, None]
+    return log_p, gradient, -np.repeat(hessian[:, None], 3, axis=1)
+
+
+def _rao_kupper(d: Floats, tie: float) -> tuple[Floats, Floats, Floats]:
+    """P(left) = logistic(d - tau), P(right) = logistic(-d - tau), P(tie) = (e^2tau - 1) P(left) P(right), tau > 0."""
+    log_left, log_right = log_expit(d - tie), log_expit(-d - tie)
+    log_p = np.stack([log_left, log_right, np.log(np.expm1(2 * tie)) + log_left + log_right], axis=1)
+    lose_left, lose_right = expit(tie - d), expit(tie + d)
+    left, right = np.stack([lose_left, -lose_left], axis=1), np.stack([-lose_right, -lose_right], axis=1)
+    grow = -2 / np.expm1(-2 * tie)
+    gradient = np.stack([left, right, left + right + [0, grow]], axis=1)
+    h_left = -(lose_left * (1 - lose_left))[:, None, None] * np.array([[1, -1], [-1, 1]])
+    h_right = -(lose_right * (1 - lose_right))[:, None, None] * np.ones((2, 2))
+    curve = np.array([[0, 0], [0, -(grow**2) * np.exp(-2 * tie)]])
+    return log_p, gradient, np.stack([h_left, h_right, h_left + h_right + curve], axis=1)
+
+
+KERNELS: dict[str, Kernel] = {"davidson": _davidson, "rao-kupper": _rao_kupper}
+START = {"davidson": -1.0, "rao-kupper": 0.5}
+
+
+def choice_probabilities(d: Floats, tie: float | None, ties: Ties) -> Floats:
+    """Probabilities of left, right and tie (m, 3) for differences `d` of the utilities; no ties when `tie` is None."""
+    if tie is None:
+        return np.stack([expit(d), expit(-d), np.zeros_like(d)], axis=1)
+    return np.exp(KERNELS[ties](d, tie)[0])
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Votes as counts of ordered pairs: `left`, `right` (m,) condition codes, `votes` (m, 3) left, right, tie."""
+
+    left: Ints
+    right: Ints
+    votes: Floats
+    n_conditions: int
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Maximum of the likelihood.
+
+    Attributes
+    ----------
+    parameters : array (k,)
+        Log strengths without the reference, then the order effect and the tie parameter where they are fitted.
+    information : array (k, k)
+        Negative Hessian at the maximum.
+    scores : array (m, 3, k)
+        Score of one vote of each ordered pair and choice.
+    log_likelihood : float
+    steps : int
+    """
+
+    parameters: Floats
+    information: Floats
+    scores: Floats
+    log_likelihood: float
+    steps: int
+
+
+def fit_counts(counts: Counts, reference: int, ties: Ties, order_effect: bool) -> Fit:
+    """Newton's method with step halving.
+
+    Raises
+    ------
+    EstimateError
+        The information matrix is singular (an effect that the design cannot tell apart) or Newton does not converge.
+    """
+    m, has_ties = len(counts.left), bool(counts.votes[:, TIE].any())
+    design = np.zeros((m, counts.n_conditions))
+    design[np.arange(m), counts.left] = 1
+    design[np.arange(m), counts.right] -= 1
+    design = np.delete(design, reference, axis=1)
+    if order_effect:
+        design = np.column_stack([design, np.ones(m)])
+    n_utility = design.shape[1]
+    kernel = KERNELS[ties]
+
+    def evaluate(theta: Floats) -> tuple[float, Floats, Floats]:
+        d = design @ theta[:n_utility]
+        if not has_ties:  # nu = 0: the Bradley-Terry model, whose gradient is the logistic one
+            log_p = np.stack([log_expit(d), log_expit(-d)], axis=1)
+            slope = np.stack([expit(-d), -expit(d)], axis=1)
+            scores = np.concatenate([slope[:, :, None] * design[:, None], np.zeros((m, 1, n_utility))], axis=1)
+            weight = counts.votes.sum(axis=1) * expit(d) * expit(-d)
+            return float((counts.votes[:, :2] * log_p).sum()), scores, (design * weight[:, None]).T @ design
+        log_p, gradient, hessian = kernel(d, theta[-1])
+        total = np.einsum("mc,mcij->mij", counts.votes, hessian)
+        information = np.empty((n_utility + 1, n_utility + 1))
+        information[:-1, :-1] = -(design * total[:, 0, 0, None]).T @ design
+        information[:-1, -1] = information[-1, :-1] = -design.T @ total[:, 0, 1]
+        information[-1, -1] = -total[:, 1, 1].sum()
+        scores = np.concatenate([gradient[:, :, :1] * design[:, None], gradient[:, :, 1:]], axis=2)
+        return float((counts.votes * log_p).sum()), scores, information
+
+    theta = np.zeros(n_utility + has_ties)
+    if has_ties:
+        theta[-1] = START[ties]
+    return _newton(evaluate, theta, counts.votes, bounded=has_ties and ties == "rao-kupper")
+
+
+def _newton(
+    evaluate: Callable[[Floats], tuple[float, Floats, Floats]], theta: Floats, votes: Floats, bounded: bool
+) -> Fit:
+    value, scores, information = evaluate(theta)
+    for step in range(1, MAX_STEPS + 1):
+        gradient = np.einsum("mc,mck->k", votes, scores)
+        try:
+            move = np.linalg.solve(information, gradient)
+        except np.linalg.LinAlgError:
+            move = np.full_like(theta, np.nan)
+        if not np.isfinite(move).all() or np.linalg.cond(information) > 1e12:
+            raise EstimateError(
+                "the votes cannot tell all strengths and the order effect apart",
+                "pairs that connect all conditions, seen in both orders",
+                "drop the order effect or add pairs",
+            )
+        if gradient @ move < TOLERANCE * max(1.0, abs(value)):  # twice the gain still to be had
+            theta = theta + move  # the last step is free and squares the remaining error
+            value, scores, information = evaluate(theta)
+            return Fit(theta, information, scores, value, step)
+        scale = 1.0
+        while True:
+            candidate = theta + scale * move
+            if not (bounded and candidate[-1] <= 0):
+                new_value, new_scores, new_information = evaluate(candidate)
+                if new_value >= value - 1e-12 * abs(value):
+                    break
+            scale /= 2
+            if scale < 1e-10:
+                raise EstimateError("the likelihood could not be improved", remedy="check the votes for odd pairs")
+        theta, value, scores, information = candidate, new_value, new_scores, new_information
+    raise EstimateError(f"no convergence in {MAX_STEPS} Newton steps", remedy="look for a condition that always wins")
+
+
+@dataclass(frozen=True)
+class Sandwich:
+    """Covariances of the parameters (k, k): two-way, positive semi-definite, and the one-way parts below it."""
+
+    two_way: Floats
+    by_people: Floats
+    by_items: Floats
+
+    def variance(self, contrast: Floats) -> float:
+        """Variance of `contrast @ parameters`: the largest of the three."""
+        return max(float(contrast @ v @ contrast) for v in (self.two_way, self.by_people, self.by_items))
+
+
+def two_way_sandwich(fit: Fit, cell: Ints, people: Ints, items: Ints) -> Sandwich:
+    """Covariance of the parameters from cluster sums of the votes' scores.
+
+    Parameters
+    ----------
+    fit : Fit
+    cell : int array (n,)
+        For each vote, 3 x (row of `Counts`) + choice: all that its score depends on.
+    people, items : int array (n,)
+        Cluster codes.
+    """
+    scores = fit.scores.reshape(-1, fit.scores.shape[-1])
+    n_people, n_items = int(people.max()) + 1, int(items.max()) + 1
+    if min(n_people, n_items) < 2:
+        raise EstimateError(f"{n_people} participants and {n_items} prompts", "at least 2 of each")
+    pairs, n_pairs = cell_codes(people, items, n_items)
+    meats = [_cell_meat(scores, cell, codes, n) for codes, n in ((people, n_people), (items, n_items))]
+    meats.append(_repeated_meat(scores, cell, pairs, n_pairs))
+    bread = np.linalg.inv(fit.information)
+    by_people, by_items, by_pairs = (bread @ m @ bread for m in meats)
+    values, vectors = np.linalg.eigh(by_people + by_items - by_pairs)
+    return Sandwich((vectors * np.clip(values, 0, None)) @ vectors.T, by_people, by_items)
+
+
+def _cell_meat(scores: Floats, cell: Ints, codes: Ints, n_groups: int) -> Floats:
+    """Cluster sums through a table clusters x cells: one counting pass instead of one a parameter."""
+    n_cells = len(scores)
+    table = np.bincount(codes * n_cells + cell, minlength=n_groups * n_cells).reshape(n_groups, n_cells)
+    sums = table @ scores
+    return np.asarray(n_groups / (n_groups - 1) * (sums.T @ sums))
+
+
+def _repeated_meat(scores: Floats, cell: Ints, pairs: Ints, n_pairs: int) -> Floats:
+    """As `_cell_meat` for participant x prompt pairs: most have one vote, whose squares need no grouping."""
+    if n_pairs < 2:
+        raise EstimateError("a single participant and prompt", "at least 2 of each")
+    sizes = np.bincount(pairs, minlength=n_pairs)
+    alone = sizes[pairs] == 1
+    weights = np.bincount(cell[alone], minlength=len(scores))
+    total = (scores * weights[:, None]).T @ scores
+    if not alone.all():
+        renumbered = np.cumsum(sizes > 1) - 1
+        sums = group_sums(scores[cell[~alone]], renumbered[pairs[~alone]], int((sizes > 1).sum()))
+        total = total + sums.T @ sums
+    return np.asarray(n_pairs / (n_pairs - 1) * total)
