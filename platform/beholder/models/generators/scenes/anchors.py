@@ -1,0 +1,251 @@
+"""Phrases that teach the reader what each axis, medium and subject sounds like to a sentence encoder.
+
+The reader fits one function per axis to these phrases (see `directions`). The other axes' phrases, the media's, the
+subjects' and `NEUTRAL` count as "this axis is not spoken of", which is what keeps the axes apart. Phrases are
+separated by semicolons; the two ends of an axis are built alike (night / day, cold place / hot place), so that what
+they differ in is the axis and not the topic.
+"""
+
+from __future__ import annotations
+
+
+def _phrases(text: str) -> tuple[str, ...]:
+    return tuple(phrase for part in text.split(";") if (phrase := " ".join(part.split())))
+
+
+ANCHORS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "bright": (
+        _phrases(
+            """
+            bright; brightly illuminated; full daylight at noon; luminous and airy; radiant brilliance; sunlit; strong
+            sunlight; pure and radiant; sunny; noonday; a sunny spring; brilliant; well illuminated; radiant heavens;
+            a sunny terrace; snow in full sunlight; a bright room; aglow; backlit, radiant; bright rooms; a lightbulb
+            switched on; luminosity; illuminated by floodlights; clear bright heavens; a flash of lightning; marble in
+            sunlight; daytime; brightened; sunlight everywhere; sunrise; broad daylight; brightness; bright and
+            cheerful; glistening sand; high-key exposure; a bright studio; too much exposure; chandeliers ablaze; a
+            burst of sunlight; halogen; noontide; brilliant reflections; incandescent; electrically illuminated;
+            snow-blind; sunlit meadow; dawn has broken; fresh and bright; radiance from above; clear cheerful daytime
+            """
+        ),
+        _phrases(
+            """
+            dark; darkness at night; midnight; gloomy and dim; shadowy; moonlit; nocturnal; dimly illuminated; a dark
+            room; shadows; nightfall; moonlight; nighttime; gloom; a darkened cellar; a cave in darkness; sombre
+            darkness; twilight and dusk; an eclipse; a haunted graveyard at midnight; faint in the dark; streets at
+            night; darkening storm; obscure and shadowed; sinister gloom; low-key chiaroscuro; nocturne; in the dark;
+            charcoal-dark; dark and moody; underground; bedtime; dim; dark and scary; past bedtime; three o'clock at
+            night; constellations above; the milky way; a lantern in the dark; a torch in a dark corridor; blackout; a
+            dungeon; a crypt; after nightfall; once it got dark; underexposure; a vampire castle; a dim alley; somber;
+            fireflies at night
+            """
+        ),
+    ),
+    "warm": (
+        _phrases(
+            """
+            warm; warm golden orange; amber and red; fiery; sunset; autumn foliage; a burning bonfire; yellow, orange
+            and brown; the warmth of a lantern; hot and sunburnt; crimson and gold; campfire; warmth; a hot country;
+            bronze, gold and red; scarlet and orange; molten lava; flames; a fireplace; pumpkins; sunset in the
+            savanna; reddish; brick red and brown; colors of spices; toasted; warm sunlight; burnt orange; tan and
+            caramel; burning torches; october harvest; marigold; mahogany; sweltering; golden; topaz; ruby; saffron;
+            paprika; chestnut brown; brandy; Tuscany; Morocco; a stove; brass; sandstone; coals; tangerine; red wine;
+            a lion in the savanna; low golden sunlight
+            """
+        ),
+        _phrases(
+            """
+            cold; cool blue; icy; winter snow; frosty and chilly; arctic cold; teal and blue; a freezing lake;
+            icebergs; blue and cyan; bitterly cold wind; wintry; cool bluish green; frost and ice; coldness; cool;
+            blue; bluish; winter storm; december frost; mint and blue; navy blue; indigo; an ice cave; Antarctica; a
+            cold country; Greenland; shivering; snowflakes; cold water; azure; permafrost; ocean blue; penguins; lapis
+            lazuli; emerald and blue; jade; pewter; Alaska; Lapland; hail; a fjord; sleet; a refrigerator; lavender
+            and blue; tundra; december; a ski slope; underwater; raw north wind
+            """
+        ),
+    ),
+    "vivid": (
+        _phrases(
+            """
+            vivid; vivid saturated color; bold and colorful; vibrant; neon; intense color; brilliantly colored; highly
+            saturated; multicolored and gaudy; hot pink, green and violet; garish, loud color; a parrot's feathers;
+            bursting with color; rich color; strong color; bold primary color; red, yellow, blue and green together;
+            fluorescent; neon signs; flamboyant; tie-dye; candy-colored; exotic flowers; flashy; showy; acid green and
+            pink; fireworks; vibrancy; intense red; bright purple; mardi gras; peacock; hyper-saturated; Matisse;
+            Bollywood; Holi powder; graffiti; gummy bears; a hummingbird; an arcade machine; highlighter pens;
+            expressionist color; Kandinsky; ruby and emerald; fruit candy; a toucan; batik; disco; wild, clashing
+            color
+            """
+        ),
+        _phrases(
+            """
+            muted; muted grey; faded; desaturated; pale and washed out; monochrome; dull and colorless; grayscale;
+            pastel; without color; greyish; restrained, weak color; pallid; a pale parrot; lacklustre color; faint
+            color; fading; pale grey; gray fog; ashes; bland; pastel pink and blue; tarnished; flowers that lost their
+            color; a discolored print; faded fabric; low saturation; desaturation; soft greys; ash grey; anaemic;
+            faded wallpaper; monochromatic; worn out color; an albumen print; pencil; cement; putty; sackcloth;
+            driftwood grey; ivory and bone; stone grey; tea-stained paper; wartime newsreel; a skeleton; mousy;
+            Morandi; oatmeal; lifeless; tired, weak color
+            """
+        ),
+    ),
+    "rough": (
+        _phrases(
+            """
+            rough; rugged and coarse; gritty; craggy; stormy; choppy sea; heavily textured; rocky ground; worn,
+            chipped and scarred; violent wind and storm; turbulent; rusty and eroded; ruggedness; coarse; bumpy;
+            raging waves; thunderstorm; broken stone; sandpaper; burlap; boulders; rough terrain; scarred; abrasive;
+            crusty; grungy; turbulence; rapids; thorny; wrinkled; splintered wood; tattered; roughness; granite; lava
+            rock; elephant skin; crocodile hide; tweed; a tornado; a squall; foaming breakers; brambles; unshaven;
+            cobblestones; driftwood; plowed soil; a shipwreck; blistered metal; coarse brushwork
+            """
+        ),
+        _phrases(
+            """
+            smooth; calm; sleek and polished; silky; glassy water; still and serene; smooth as marble; quiet and calm;
+            smooth all over; glossy; a calm sea; serenity; smoothly blended; gentle stillness; smoothness; calmness;
+            still water; silk; polished stone; sleek; undisturbed; a quiet pond; smoothed wood; level ground;
+            varnished; chrome; flat calm; ironed; seamless; soft young skin; restful; waxed; slick; ceramic glaze; a
+            pearl; an ice rink; a new car body; a pebble; meditation; contentment; soap; plastic; water at rest;
+            doldrums; breathless quiet; spotless; immaculate; cashmere; sanded
+            """
+        ),
+    ),
+    "busy": (
+        _phrases(
+            """
+            busy; crowded; crowded with many items; intricate detail; ornate decoration; elaborate; cluttered; full of
+            countless items; a busy crowd; dense; lots of activity; lavishly decorated; chaotic abundance; lush and
+            dense; festival crowds; clutter; detailed; intricately patterned; ornate; richly decorated; a crowded
+            room; traffic congestion; a flea fair; a messy workshop; full of life; abundance; piles of goods;
+            overcrowded; overgrown; tapestry; rococo; countless; rush; a busy kitchen; a bazaar; a stadium full of
+            fans; Bosch and Bruegel; crammed bookshelves; Times Square; an ant hill; confetti; a wedding procession;
+            embroidery; arabesque tracery; carved all over; a shop full of antiques; a toy collection; collage;
+            patchwork; complicated
+            """
+        ),
+        _phrases(
+            """
+            minimal; minimalist; empty; sparse; simple and uncluttered; bare; a lot of empty space; plain and simple;
+            lonely; simplicity; without visitors; clean and plain, few elements; emptiness; undecorated; nobody; void;
+            solitude; alone; barren; only one item; negative space; uncomplicated; spare; an empty room; abandoned;
+            isolated; unfurnished; unadorned; plain; desolate; monastic; an empty street; a bare kitchen; a void; a
+            monk's cell; a Japanese rock garden; Rothko; a moon landscape; few strokes; a ghost town; a cleared table;
+            one chair in a room; unpeopled; tidy; basic; unoccupied; clean design; a lone figure; wasteland
+            """
+        ),
+    ),
+    "close": (
+        _phrases(
+            """
+            close; close-up; extreme closeup; macro; very near; near and large; towering; a macro of the details;
+            nearby, in the foreground; up close and personal; enormous in the foreground; face to face; near; nearby;
+            next to the camera; magnified; microscope; enlarged; very large; huge; gigantic; close to the lens; you
+            can see each hair; a face close up; at close quarters; leaning in; big and imposing; extreme macro of a
+            bee; telephoto close-up of a face; giant; holding it in the hand; beside me; proximity; standing next to
+            it; coming closer; telephoto; eyelashes; stamens of one flower; a leaf enlarged; detail of skin; big as a
+            house; looking straight into the eyes; an ant seen huge; just a step from me; it takes up everything; the
+            subject occupies all the space; big; a whisper in the ear; fingertips; a hand's breadth apart; monumental
+            and overwhelming
+            """
+        ),
+        _phrases(
+            """
+            distant; far off; wide angle; panorama; tiny in the distance; vast expanse; a wide panoramic landscape;
+            distant overview; from a great distance; far; far behind; high up in an airplane; far apart; an endless
+            wide open plain; distance; wide; panoramic; vast; immense landscape; from outer space; a helicopter flying
+            over the land; as tiny as an ant; a dot in the distance; a very wide angle; overlooking the valley; on the
+            far side of the lake; barely recognisable in the distance; the planet from orbit; tiny and distant;
+            expansive; the whole region; a map; standing far from it; moving further and further; from the top of a
+            tower; from a balcony far up; diminutive; the other shore; beyond the fields; at the end of a long road; a
+            scenic lookout; countryside stretching out; out of reach; kilometres of coast; across the bay; overview of
+            everything; the curve of the globe; a steppe; a landscape with tiny staffage; a plane above the country
+            """
+        ),
+    ),
+    "soft": (
+        _phrases(
+            """
+            soft; soft and hazy; misty; foggy; dreamy; blurry; blurred and indistinct; ethereal; gentle mist; hazy
+            fog; a soft dreamlike blur; vapour; delicate; unfocused; softness; haze; mist; fog; dream; dreamlike;
+            blur; diffuse; gentle; fuzzy; a hazy picture; faint and delicate; ghostly; vague; feathery; romantic blur;
+            motion blur; fluffy; subtle; misted; soft transitions; blurred outline; soap bubbles; chiffon; tulle;
+            through tears; a memory; shallow depth of field; long exposure of moving water; pictorialism; Turner's
+            hazy seascapes; dandelion fluff; down feathers; breath on a cold pane; candy floss; sleepy; dissolving
+            into each other; a halo
+            """
+        ),
+        _phrases(
+            """
+            crisp; sharp; sharp borders; clear and precise; stark; in sharp detail; well defined; high definition;
+            precise and exact; crisply defined; sharp shadows; sharpness; crispness; clear; precision; a sharp
+            picture; sharp blades; needle-sharp; detailed and sharp; clearly recognisable; defined outline; clean
+            borders; strong, stark shadows; extremely sharp; exact; transparent and clear; spike; metal blades; spiky;
+            vector graphics; technical precision; in perfect sharpness; clearly delineated; an engraver's precision;
+            flashlight, stark; surgical; hyperrealistic detail; blades of grass one can count; diamond; splinters;
+            icicles; a sword; barbed wire; scissors; noon shadows; stencil; exactly delineated; sharp letters in
+            print; steely sharpness
+            """
+        ),
+    ),
+    "organic": (
+        _phrases(
+            """
+            organic; flowing curves; rounded; natural shapes; wavy; swirling; fluid; curved and flowing; organic
+            growth; winding and twisting; swirls; graceful curved shapes; biomorphic; roots; curves; curvy; curved
+            outline; flow; flowing; natural; round; swirl; waves; soft round shapes; plants growing; ivy; seaweed;
+            coral; amoeba; mushrooms; looping; bending; liquid; lava; curved buildings; naturalistic decor; jellyfish;
+            octopus arms; snakes; ferns unfolding; dunes rounded by wind; billowing cloth; hair in the wind; marbling;
+            scrolls; arabesques; jugendstil; dripping; clay shaped by hand; calligraphic swirl; eddies; whiplash
+            curves
+            """
+        ),
+        _phrases(
+            """
+            geometric; angular; straight; cubist; polygonal; square; faceted; geometric shapes; angular facets;
+            straight parallel rows; rectangles and squares; rigid geometry; mathematical and symmetrical; boxy;
+            geometry; angles; square outline; straight borders; polygon; hexagons; rectangular; rigid; linear; cubism;
+            checkerboard; parallel; pyramids; mosaic; blueprint; bricks; symmetry; planes; rectangular buildings;
+            geometric decor; skyscraper facade; a spreadsheet; a chessboard; a futurist machine; De Stijl; tangram;
+            Rubik's puzzle; wireframe; eighties video game; crystal lattice; minecraft; papercraft; circuit board;
+            stacked containers; gemstone facets; zigzag
+            """
+        ),
+    ),
+}
+"""axis: (phrases of the high end, phrases of the low end)."""
+
+MEDIA_ANCHORS: dict[str, tuple[str, ...]] = {
+    "photo": _phrases("a photo; a photograph taken with a camera; analogue photography; DSLR photo; a snapshot"),
+    "watercolour": _phrases("watercolour; a watercolor painting on paper; wet washes of pigment on paper; aquarelle"),
+    "oil": _phrases("oil painting; oil on canvas; thick brush strokes of oils; impressionist canvas; impasto"),
+    "ink": _phrases("ink drawing; pen and ink; an engraving; an etching; a woodcut print; a crosshatched sketch"),
+}
+
+SUBJECT_ANCHORS: dict[str, tuple[str, ...]] = {
+    "mountain": _phrases("a mountain; a snowy mountain peak above a lake; high rocky mountains; hills and a valley"),
+    "lighthouse": _phrases("a lighthouse; a lighthouse on a rocky coast; a coastal light tower for ships at sea"),
+    "tree": _phrases("a tree; a single old tree in a meadow; a fruit tree with leaves and branches"),
+    "skyline": _phrases("a city skyline; skyscrapers; city streets and tall buildings; a modern town from afar"),
+    "boat": _phrases("a boat; a sailing boat on the sea; ships in the port; a fishing vessel; rowing on the water"),
+    "house": _phrases(
+        "a house; a cottage in the countryside; a farmhouse with a garden; a historic building; a palace"
+    ),
+    "still_life": _phrases("a still life; flowers in a vase; a bowl of fruit; food and drink on the table; cups"),
+    "forest": _phrases("a forest; a path through the woods; many trees in the wilderness; rainforest"),
+    "windmill": _phrases("a windmill; a windmill in tulip fields; mills in the Netherlands; windmill blades spinning"),
+    "bridge": _phrases("a bridge; a stone bridge over a river; a suspension bridge; arches across a river"),
+    "desert": _phrases("a desert; sand dunes; a cactus in the desert; an oasis in dry, sandy land"),
+    "balloon": _phrases("a hot air balloon; balloons in the sky; flying in a balloon; an aircraft lighter than air"),
+}
+"""subject: phrases; the nearest ones decide what is drawn."""
+
+NEUTRAL = _phrases(
+    """a dog; a woman; an old man; a child playing; a car; a horse; a bird; a cat on a chair; a garden; a village;
+    a street; a river; a lake; the sea; a beach; a church; a train; a market; a field; the sky; clouds; grass; a robot;
+    an astronaut; a dragon; music; a story; science fiction; history; beautiful; award winning; masterpiece; trending;
+    high quality; by a famous artist; in the picture; a scene; in the background; on the left; style; art; a painting;
+    an illustration; a digital render; a view; mood; atmosphere; colors; lighting; texture; composition; tones; fantasy;
+    vintage; a poster; cinematic; romantic; mysterious; happy; sad; ancient; modern; Japan; Italy; morning; evening;
+    the weekend; five; wood; metal; stone; fabric; a window; a door; a road; surfaces; palette; hues; shades; lines"""
+)
+"""Phrases that ask for no axis: things, places, praise and the generic words of prompts."""

@@ -1,0 +1,98 @@
+"""From a sentence vector to opinions on the eight axes and the four media: ridge regression on the anchor phrases.
+
+Every anchor phrase is a training row whose target is +1 or -1 on its own axis and 0 on all others (media: 1 on its own
+medium). Fitting all targets to all phrases at once is what removes the component common to all phrases and keeps the
+axes apart: a direction that also answers to another axis's phrases is penalised for it. The kernel is Gaussian on the
+unit sphere, exp(b (cos - 1)), so a clause unlike every phrase is read as nearly nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from beholder.models.generators.scenes.anchors import ANCHORS, MEDIA_ANCHORS, NEUTRAL, SUBJECT_ANCHORS
+from beholder.models.generators.scenes.attributes import AXES, MEDIA
+
+Encode = Callable[[Sequence[str]], np.ndarray]
+
+TEMPLATE = "the picture shows {}"
+"""Phrases and clauses are encoded in this sentence: single words alone are read less well."""
+SHARPNESS = 4.0
+RIDGE = 2.0
+TYPICAL = 0.5
+"""Where a typical unseen anchor lands on its axis, after tanh."""
+
+
+@dataclass(frozen=True, slots=True)
+class Directions:
+    """A fitted reader of clauses.
+
+    Attributes
+    ----------
+    points : np.ndarray
+        Vectors of the training phrases, shape (n, width).
+    weights : np.ndarray
+        Dual coefficients, shape (n, 12): the axes in the order of AXES, then the media in the order of MEDIA.
+    gain : np.ndarray
+        Factor of each axis, shape (8,), that brings the median left-out anchor to atanh(TYPICAL).
+    """
+
+    points: np.ndarray
+    weights: np.ndarray
+    gain: np.ndarray
+
+    def opinions(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What clauses ask for.
+
+        Parameters
+        ----------
+        vectors : np.ndarray
+            Unit vectors of clauses in `TEMPLATE`, shape (m, width).
+
+        Returns
+        -------
+        axes : np.ndarray
+            Pushes before tanh, shape (m, 8).
+        media : np.ndarray
+            About 1 where a clause asks for the medium and 0 where not, shape (m, 4).
+        """
+        values = _kernel(np.asarray(vectors, dtype=float), self.points) @ self.weights
+        return values[:, : len(AXES)] * self.gain, values[:, len(AXES) :]
+
+
+def fit(encode: Encode) -> Directions:
+    """Encode the anchor phrases and fit; takes as long as encoding some 900 short sentences.
+
+    The gain of an axis comes from leave-one-out predictions (closed form: y - alpha / diag((K + ridge I)^-1)), so it
+    holds for phrases the fit has not seen.
+    """
+    phrases, targets = _training_rows()
+    points = np.asarray(encode([TEMPLATE.format(p) for p in phrases]), dtype=float)
+    inverse = np.linalg.inv(_kernel(points, points) + RIDGE * np.eye(len(points)))
+    weights = inverse @ targets
+    left_out = targets - weights / np.diag(inverse)[:, None]
+    asked = np.where(targets == 0, np.nan, targets * left_out)[:, : len(AXES)]
+    gain = np.arctanh(TYPICAL) / np.nanmedian(asked, axis=0)
+    return Directions(points, weights, gain)
+
+
+def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.asarray(np.exp(SHARPNESS * (a @ b.T - 1.0)))
+
+
+def _training_rows() -> tuple[list[str], np.ndarray]:
+    rows: list[tuple[str, int | None, float]] = []
+    for column, axis in enumerate(AXES):
+        high, low = ANCHORS[axis]
+        rows += [(p, column, 1.0) for p in high] + [(p, column, -1.0) for p in low]
+    for column, medium in enumerate(MEDIA, start=len(AXES)):
+        rows += [(p, column, 1.0) for p in MEDIA_ANCHORS[medium]]
+    rows += [(p, None, 0.0) for p in (*(p for subject in SUBJECT_ANCHORS.values() for p in subject), *NEUTRAL)]
+    targets = np.zeros((len(rows), len(AXES) + len(MEDIA)))
+    for n, (_, column, value) in enumerate(rows):
+        if column is not None:
+            targets[n, column] = value
+    return [p for p, _, _ in rows], targets
