@@ -1,0 +1,221 @@
+"""Restricted likelihood of the crossed random-slopes model, its gradient and the posterior: arrays in, arrays out.
+
+    y_ui = beta + b_u + a_i + phi_i'(mu + w_u) + e_ui
+
+with beta flat and everything else Gaussian round 0: b (user offset), a (what people agree on beyond phi), mu (shared
+taste, one variance a block of phi's columns), w_u (own taste, one variance a block), e (noise). Users are independent
+given (beta, mu, a), so the work is one small matrix a user and one of 1 + p + I columns.
+
+Method: restricted maximum likelihood, Harville (1977), doi:10.1080/01621459.1977.10480998.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+
+from beholder.taste.base import Floats, Indices
+from beholder.taste.linear import Belief
+
+
+@dataclass(frozen=True)
+class Variances:
+    """Variance components, all in squared ticks (slopes: per squared unit of the design).
+
+    Attributes
+    ----------
+    noise, user, image : float
+        Of e, b and a.
+    shared, own : tuple of float
+        Of mu and w, one a block.
+    """
+
+    noise: float
+    user: float
+    image: float
+    shared: tuple[float, ...]
+    own: tuple[float, ...]
+
+    def vector(self) -> Floats:
+        """As one array: noise, user, image, shared..., own..."""
+        return np.array([self.noise, self.user, self.image, *self.shared, *self.own])
+
+    @classmethod
+    def from_vector(cls, values: Floats) -> Variances:
+        """The inverse of `vector`."""
+        v = [float(x) for x in values]
+        blocks = (len(v) - 3) // 2
+        return cls(v[0], v[1], v[2], tuple(v[3 : 3 + blocks]), tuple(v[3 + blocks :]))
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Ratings by user, with the design rows of the rated images.
+
+    Attributes
+    ----------
+    rows : sequence of arrays, each shape (n_u, p)
+    scores : sequence of arrays, each shape (n_u,)
+    images : sequence of int arrays, each shape (n_u,)
+        Which of `n_images` images.
+    n_images : int
+    blocks : tuple of slice
+        Columns of each block.
+    """
+
+    rows: Sequence[Floats]
+    scores: Sequence[Floats]
+    images: Sequence[Indices]
+    n_images: int
+    blocks: tuple[slice, ...]
+
+    @property
+    def columns(self) -> int:
+        """P."""
+        return self.rows[0].shape[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """Likelihood and posterior at given variances. q = 1 + p.
+
+    Attributes
+    ----------
+    log_likelihood : float
+        Restricted (beta integrated out with density 1).
+    gradient : array
+        Of `log_likelihood` by the logarithms of `Variances.vector()`.
+    shared : Belief
+        About (beta, mu).
+    image_effects, image_variances : arrays, shape (I,)
+        Posterior of a.
+    own : tuple of Belief
+        For each user about (beta + b, mu + w).
+    """
+
+    log_likelihood: float
+    gradient: Floats
+    shared: Belief
+    image_effects: Floats
+    image_variances: Floats
+    own: tuple[Belief, ...]
+
+
+def own_covariance(problem: Problem, v: Variances) -> Floats:
+    """Prior covariance of a user's departure from the mean person, shape (q, q)."""
+    diagonal = np.zeros(1 + problem.columns)
+    diagonal[0] = v.user
+    for block, variance in zip(problem.blocks, v.own, strict=True):
+        diagonal[1:][block] = variance
+    return np.diag(diagonal)
+
+
+@dataclass(frozen=True, eq=False)
+class _User:
+    """What the second pass needs of a user: X = (1, phi), K^-1, K^-1 X, K^-1 y and its columns in the joint system."""
+
+    x: Floats
+    y: Floats
+    inverse: Floats
+    kx: Floats
+    ky: Floats
+    columns: Indices
+
+
+def solve(problem: Problem, v: Variances, *, posterior: bool = True) -> Solution:
+    """Likelihood, gradient and (if asked) the users' posteriors at the variances `v`.
+
+    Cost: sum over users of n_u (n_u + q)^2, and (q + I)^3.
+    """
+    q = 1 + problem.columns
+    size = q + problem.n_images
+    covariance = own_covariance(problem, v)
+    users = []
+    gram, moment = np.zeros((size, size)), np.zeros(size)
+    log_det, quadratic = 0.0, 0.0
+    for f, y, images in zip(problem.rows, problem.scores, problem.images, strict=True):
+        x = np.hstack([np.ones((len(y), 1)), f])
+        k = x @ covariance @ x.T
+        k[np.diag_indices_from(k)] += v.noise
+        factor = cho_factor(k, lower=True)
+        log_det += 2 * float(np.sum(np.log(np.diag(factor[0]))))
+        inverse = cho_solve(factor, np.eye(len(y)))
+        user = _User(x, y, inverse, inverse @ x, inverse @ y, images + q)
+        quadratic += float(y @ user.ky)
+        gram[:q, :q] += x.T @ user.kx
+        np.add.at(gram[:, :q], user.columns, user.kx)
+        np.add.at(gram, (user.columns[:, None], user.columns[None, :]), inverse)
+        moment[:q] += x.T @ user.ky
+        np.add.at(moment, user.columns, user.ky)
+        users.append(user)
+    gram[:q, q:] = gram[q:, :q].T
+    prior = _joint_prior(problem, v, size)
+    precision = gram + np.diag(np.where(prior > 0, 1 / np.where(prior > 0, prior, 1.0), 0.0))
+    factor = cho_factor(precision, lower=True)
+    joint = Belief(cho_solve(factor, moment), cho_solve(factor, np.eye(size)))
+    log_det += 2 * float(np.sum(np.log(np.diag(factor[0])))) + float(np.sum(np.log(prior[prior > 0])))
+    n = sum(len(u.y) for u in users)
+    value = -0.5 * (log_det + quadratic - float(joint.mean @ moment) + (n - 1) * np.log(2 * np.pi))
+    gradient = _gradient(problem, v, users, gram, joint)
+    own = tuple(_own_belief(u, covariance, joint, q) for u in users) if posterior else ()
+    shared = Belief(joint.mean[:q], joint.covariance[:q, :q])
+    return Solution(value, gradient, shared, joint.mean[q:], np.diag(joint.covariance)[q:].copy(), own)
+
+
+def _joint_prior(problem: Problem, v: Variances, size: int) -> Floats:
+    """Prior variances of (beta, mu, a); 0 stands for beta's flat prior."""
+    prior = np.zeros(size)
+    p = problem.columns
+    for block, variance in zip(problem.blocks, v.shared, strict=True):
+        prior[1 : 1 + p][block] = variance
+    prior[1 + p :] = v.image
+    return prior
+
+
+def _gradient(problem: Problem, v: Variances, users: Sequence[_User], gram: Floats, joint: Belief) -> Floats:
+    """Of each component: half its size times (alpha' V_k alpha - tr P V_k), with alpha = P y.
+
+    P is the inverse of the marginal covariance with beta projected out; V_k the derivative by the component.
+    """
+    q = 1 + problem.columns
+    fit = np.zeros(3 + 2 * len(problem.blocks))
+    trace = np.zeros_like(fit)
+    first_own = 3 + len(problem.blocks)
+    pushed = np.zeros(len(joint.mean))  # (X, E)' alpha, summed over users
+    for u in users:
+        b = np.hstack([u.kx, u.inverse])
+        columns = np.concatenate([np.arange(q), u.columns])
+        alpha = u.ky - b @ joint.mean[columns]
+        p = u.inverse - b @ joint.covariance[np.ix_(columns, columns)] @ b.T
+        pushed[:q] += u.x.T @ alpha
+        np.add.at(pushed, u.columns, alpha)
+        fit[0] += alpha @ alpha
+        trace[0] += np.trace(p)
+        fit[1] += alpha.sum() ** 2
+        trace[1] += p.sum()
+        for i, block in enumerate(problem.blocks):
+            f = u.x[:, 1:][:, block]
+            fit[first_own + i] += np.sum((f.T @ alpha) ** 2)
+            trace[first_own + i] += np.sum((p @ f) * f)
+    # diag(G - G A^-1 G), with A = G + prior^-1: the part of the data's information that the prior leaves.
+    left = np.diag(gram) - np.einsum("ij,ij->i", gram @ joint.covariance, gram)
+    parts = {2: slice(q, None)} | {3 + i: slice(1 + b.start, 1 + b.stop) for i, b in enumerate(problem.blocks)}
+    for i, part in parts.items():
+        fit[i], trace[i] = np.sum(pushed[part] ** 2), np.sum(left[part])
+    return 0.5 * v.vector() * (fit - trace)
+
+
+def _own_belief(u: _User, covariance: Floats, joint: Belief, q: int) -> Belief:
+    """Belief about a user's whole coefficients, with what is uncertain about the shared part carried along."""
+    columns = np.concatenate([np.arange(q), u.columns])
+    gain = covariance @ u.kx.T  # D X' K^-1
+    residual = u.y - u.x @ joint.mean[:q] - joint.mean[u.columns]
+    mean = joint.mean[:q] + gain @ residual
+    # own = shared + D X' K^-1 (y - X shared - a) + rest, and the rest is independent of (shared, a).
+    carry = np.hstack([np.eye(q) - gain @ u.x, -gain])
+    rest = covariance - gain @ (u.x @ covariance)
+    whole = rest + carry @ joint.covariance[np.ix_(columns, columns)] @ carry.T
+    return Belief(mean, (whole + whole.T) / 2)

@@ -1,0 +1,217 @@
+"""Reward models that are linear in the design: one coefficient vector a person, Gaussian beliefs about it.
+
+The constant, the user mean, the population head, the population with user bias, the per-user ridge and the
+empirical-Bayes slopes are the same model with different prior covariances, so they share prediction, newcomers and
+the file format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from beholder.errors import UserError
+from beholder.taste.base import Floats, Indices, Prediction, Ratings, State, Strings
+from beholder.taste.features import Design
+from beholder.taste.rowwise import row_quadratics
+
+
+@dataclass(frozen=True)
+class Belief:
+    """A Gaussian belief about coefficients: `mean`, shape (q,), and `covariance`, shape (q, q)."""
+
+    mean: Floats
+    covariance: Floats
+
+
+def posterior(prior: Belief, rows: Floats, scores: Floats, noise_variance: Floats | float) -> Belief:
+    """Update a belief about coefficients w by ratings `scores = rows @ w + noise`.
+
+    Kernel form, which needs no inverse of the prior covariance: a covariance of zero leaves the prior as it is, a very
+    large one gives least squares. With no ratings the prior comes back.
+
+    Parameters
+    ----------
+    prior : Belief
+    rows : array, shape (n, q)
+    scores : array, shape (n,)
+    noise_variance : float or array of shape (n,)
+        Above 0.
+
+    Notes
+    -----
+    Assumes Gaussian noise, independent between ratings. Wrong for people who use two or three slider positions.
+    """
+    if len(scores) == 0:
+        return prior
+    crossed = prior.covariance @ rows.T
+    marginal = rows @ crossed
+    marginal[np.diag_indices_from(marginal)] += noise_variance
+    gain = np.linalg.solve(marginal, crossed.T).T
+    covariance = prior.covariance - gain @ crossed.T
+    return Belief(prior.mean + gain @ (scores - rows @ prior.mean), (covariance + covariance.T) / 2)
+
+
+def with_intercept(matrix: Floats) -> Floats:
+    """The matrix with a first column of ones, shape (n, 1 + p)."""
+    return np.hstack([np.ones((len(matrix), 1)), matrix])
+
+
+@dataclass(frozen=True, eq=False)
+class LinearTaste:
+    """A fitted linear reward model (see `beholder.taste.base.FittedModel`). q = 1 + p: intercept, design columns.
+
+    Attributes
+    ----------
+    name : str
+        Model id.
+    user_ids : array of str, shape (U,)
+        Sorted.
+    coefficients : array, shape (U, q)
+        Posterior means, in ticks per unit of the design.
+    covariances : array, shape (U, q, q)
+        Posterior covariances.
+    population : Belief
+        About the mean person.
+    newcomer : Belief
+        About a person of whom nothing is known: the prior that `adapt` updates.
+    noise_sd : float
+        SD of a rating round the person's expectation, ticks.
+    image_sd : float
+        SD of what people agree on about an image and the design does not carry; part of `sd` of new images.
+    known_images, image_effects, image_variances : arrays, shape (I,)
+        That part for the training images: taken off a newcomer's ratings of them.
+    settings : mapping
+        How it was fitted: JSON values.
+    """
+
+    name: str
+    user_ids: Strings
+    coefficients: Floats
+    covariances: Floats
+    population: Belief
+    newcomer: Belief
+    noise_sd: float
+    image_sd: float = 0.0
+    known_images: Strings = field(default_factory=lambda: np.empty(0, dtype="<U1"))
+    image_effects: Floats = field(default_factory=lambda: np.empty(0))
+    image_variances: Floats = field(default_factory=lambda: np.empty(0))
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def predict(self, user_ids: Sequence[str] | Strings, matrix: Floats) -> Prediction:
+        """Row i: the expected rating of image `matrix[i]`, shape (p,), by `user_ids[i]`.
+
+        Raises
+        ------
+        UserError
+            For a user the model does not know.
+        """
+        who = self._positions(np.asarray(user_ids, dtype=str))
+        rows = with_intercept(matrix)
+        mean = np.einsum("nq,nq->n", rows, self.coefficients[who])
+        variance = np.empty(len(rows))
+        for u in np.unique(who):
+            mine = who == u
+            variance[mine] = row_quadratics(rows[mine], self.covariances[u])
+        return self._prediction(mean, variance)
+
+    def predict_population(self, matrix: Floats) -> Prediction:
+        """The mean person's expected rating of each row of `matrix`."""
+        rows = with_intercept(matrix)
+        mean = np.einsum("nq,nq->n", rows, np.broadcast_to(self.population.mean, rows.shape))
+        return self._prediction(mean, row_quadratics(rows, self.population.covariance))
+
+    def adapt(self, context: Ratings, design: Design) -> LinearTaste:
+        """Know the users of `context` from these ratings alone; who was known under the same id is replaced.
+
+        What is known of the training images' own effect is taken off first; its uncertainty counts as noise, as if
+        independent between images (their small posterior covariances are left out).
+        """
+        rows = with_intercept(design.rows(context.image_id))
+        effects, spare = self._image_part(context.image_id)
+        beliefs = {}
+        for user in context.users():
+            mine = context.user_id == user
+            beliefs[user] = posterior(
+                self.newcomer, rows[mine], context.score[mine] - effects[mine], self.noise_sd**2 + spare[mine]
+            )
+        return self._with_users(beliefs)
+
+    def newcomers(self, user_ids: Sequence[str]) -> LinearTaste:
+        """Know these users without a single rating: as the newcomer's prior says."""
+        return self._with_users(dict.fromkeys(user_ids, self.newcomer))
+
+    def state(self) -> State:
+        """Arrays and JSON values that make the same model again."""
+        arrays = {
+            "coefficients": self.coefficients,
+            "covariances": self.covariances,
+            "population_mean": self.population.mean,
+            "population_covariance": self.population.covariance,
+            "newcomer_mean": self.newcomer.mean,
+            "newcomer_covariance": self.newcomer.covariance,
+            "sds": np.array([self.noise_sd, self.image_sd]),
+            "image_effects": self.image_effects,
+            "image_variances": self.image_variances,
+        }
+        names = {"user_ids": self.user_ids.tolist(), "known_images": self.known_images.tolist()}
+        return State(arrays, {**names, "name": self.name, "settings": dict(self.settings)})
+
+    @classmethod
+    def from_state(cls, state: State) -> LinearTaste:
+        """The model that `state` came from."""
+        a, s = state.arrays, state.settings
+        return cls(
+            s["name"],
+            np.array(s["user_ids"], dtype=str),
+            a["coefficients"],
+            a["covariances"],
+            Belief(a["population_mean"], a["population_covariance"]),
+            Belief(a["newcomer_mean"], a["newcomer_covariance"]),
+            float(a["sds"][0]),
+            float(a["sds"][1]),
+            np.array(s["known_images"], dtype=str),
+            a["image_effects"],
+            a["image_variances"],
+            s["settings"],
+        )
+
+    def _prediction(self, mean: Floats, variance: Floats) -> Prediction:
+        # Rounding can leave a variance of -1e-12 where it is 0.
+        return Prediction(mean, np.sqrt(np.maximum(variance, 0.0) + self.image_sd**2), self.noise_sd)
+
+    def _positions(self, users: Strings) -> Indices:
+        if len(self.user_ids) == 0:
+            raise UserError(f"{self.name} knows no users", remedy="adapt it to their ratings first")
+        who = np.minimum(np.searchsorted(self.user_ids, users), len(self.user_ids) - 1)
+        unknown = np.unique(users[self.user_ids[who] != users])
+        if len(unknown):
+            raise UserError(
+                f"{self.name} does not know user {unknown[0]!r} ({len(unknown)} unknown)",
+                f"{len(self.user_ids)} known users",
+                "adapt the model to their ratings, or ask for the population",
+            )
+        return who
+
+    def _image_part(self, image_ids: Strings) -> tuple[Floats, Floats]:
+        """Known image effects (0 where unknown) and the variance that is left, each shape (n,)."""
+        effects, spare = np.zeros(len(image_ids)), np.full(len(image_ids), self.image_sd**2)
+        if len(self.known_images):
+            at = np.minimum(np.searchsorted(self.known_images, image_ids), len(self.known_images) - 1)
+            known = self.known_images[at] == image_ids
+            effects[known], spare[known] = self.image_effects[at[known]], self.image_variances[at[known]]
+        return effects, spare
+
+    def _with_users(self, beliefs: Mapping[str, Belief]) -> LinearTaste:
+        everyone = {u: Belief(self.coefficients[i], self.covariances[i]) for i, u in enumerate(self.user_ids.tolist())}
+        everyone.update({str(user): belief for user, belief in beliefs.items()})
+        names = sorted(everyone)
+        return replace(
+            self,
+            user_ids=np.array(names, dtype=str),
+            coefficients=np.stack([everyone[u].mean for u in names]),
+            covariances=np.stack([everyone[u].covariance for u in names]),
+        )
