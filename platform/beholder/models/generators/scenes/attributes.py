@@ -46,7 +46,7 @@ class Attributes:
         """What is drawn for `seed`: every axis moved by N(0, SEED_JITTER), rounded to three decimals."""
         moves = np.random.default_rng([seed, 77]).normal(0.0, SEED_JITTER, len(AXES))
         moved = {a: round(float(np.clip(getattr(self, a) + m, -1.2, 1.2)), 3) for a, m in zip(AXES, moves, strict=True)}
-        return replace(self, **moved)
+        return replace(self, **moved)  # type: ignore[arg-type]  # the names are those of axes
 
     def to_record(self) -> dict[str, float | str]:
         """Plain values by name, for a results row."""

@@ -92,7 +92,7 @@ def _training_rows() -> tuple[list[str], np.ndarray]:
         rows += [(p, column, 1.0) for p in MEDIA_ANCHORS[medium]]
     rows += [(p, None, 0.0) for p in (*(p for subject in SUBJECT_ANCHORS.values() for p in subject), *NEUTRAL)]
     targets = np.zeros((len(rows), len(AXES) + len(MEDIA)))
-    for n, (_, column, value) in enumerate(rows):
-        if column is not None:
-            targets[n, column] = value
+    for n, (_, asked, value) in enumerate(rows):
+        if asked is not None:
+            targets[n, asked] = value
     return [p for p, _, _ in rows], targets
