@@ -1,0 +1,97 @@
+"""The whole loop on small embedded models and simulated raters whose taste is known.
+
+    python jobs/demo.py --plan jobs/studies/demo.yaml --store store
+
+Makes images, lets simulated people rate them, learns what each of them likes, searches prompts for them, shows the
+results side by side in a blind study, and analyses it. Every step is a job of its own; what a step made before is
+found in the store, so the same command goes on after a kill, and does nothing where all is done.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import analyse
+import embed
+import evaluate_taste
+import generate
+import pairwise_study
+import simulate_ratings
+import steer
+import train_taste
+
+from beholder.plans import Plan
+from beholder.runs import Context, instruction_set, run_job, start
+
+STEPS = (
+    ("Generate images", generate, ("prompts", "images")),
+    ("Rate", simulate_ratings, ("ratings", "truth_ratings")),
+    ("Embed", embed, ("features", "prompt_vectors")),
+    ("Evaluate reward models", evaluate_taste, ("predictions", "predictions_dense", "ladder", "differences")),
+    ("Train reward models", train_taste, ("trained",)),
+    ("Steer prompts", steer, ("search_trace", "steered_images", "steered")),
+    ("Blind study", pairwise_study, ("trials", "votes", "truth_votes")),
+    ("Analyse", analyse, ("contrasts", "ranking", "consistency", "recovered")),
+)
+"""Title, job, and the tables it writes, in the order they are made."""
+PUBLISHED = Path(__file__).parent / "studies" / "demo.digests.json"
+"""Digests of the tables of the run that the documentation shows."""
+
+
+def run(context: Context) -> None:
+    """Every step in turn, then what was planted beside what was recovered."""
+    for number, (title, job, _) in enumerate(STEPS, start=1):
+        print(f"[{number}/{len(STEPS)}] {title}", file=sys.stderr)
+        job.run(context)
+    print(summary(context))
+
+
+def summary(context: Context) -> str:
+    """What was planted, what was recovered with its interval, and where to look further."""
+    rows = context.load("recovered")
+    lines = ["", "What was planted, and what the study recovered (95 % intervals):"]
+    for row in rows.itertuples():
+        inside = "inside" if row.ci_low <= row.planted <= row.ci_high else "OUTSIDE"
+        interval = f"{row.estimate:.3f} [{row.ci_low:.3f}, {row.ci_high:.3f}]"
+        lines.append(f"  {row.quantity:<44} planted {row.planted:.3f}   found {interval}   {inside}")
+    lines += ["", reproduction(context), f"Report:    {context.store.path('report/report.html')}"]
+    lines.append(f"Dashboard: make dashboard STORE={context.store.root}")
+    return "\n".join(lines)
+
+
+def reproduction(context: Context) -> str:
+    """Whether the tables are those of the published run, and if not, which step differs first."""
+    published: dict[str, Any] = json.loads(PUBLISHED.read_text()) if PUBLISHED.exists() else {}
+    if published.get("plan_hash") != context.plan.hash:
+        return f"These tables are from a plan without published digests (plan {context.plan.hash[:12]})."
+    for title, _, tables in STEPS:
+        differing = [name for name in tables if context.digest(name) != published["tables"][name]]
+        if differing:
+            return (
+                f"First difference from the published run: {', '.join(differing)} of step {title!r}. Published on "
+                f"{published['instruction_set']}, this is {instruction_set()}; other processors and versions may differ "
+                "in last digits."
+            )
+    return "All tables are the same, to the last bit, as those of the published run."
+
+
+def forecast(plan: Plan) -> Mapping[str, int]:
+    """What all steps together would make."""
+    total: dict[str, int] = {}
+    for _, job, _ in STEPS:
+        for name, count in job.forecast(plan).items():
+            total[name] = max(total.get(name, 0), count)
+    return total
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from a command line."""
+    return run_job("demo", __doc__, argv, run, forecast)
+
+
+if __name__ == "__main__":
+    sys.exit(start(main))
