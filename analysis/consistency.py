@@ -1,11 +1,11 @@
 """Do images steered for a person carry that person's style, whatever the prompt?
 
 With z the embedding of the final image of user u, prompt p and run r, let D be z less the mean over users (same prompt
-and run), scaled to length one. T2 is the mean inner product of D over two runs and two *different* prompts for the same
-user, less the same for different users. Only cross-prompt terms enter, so what a prompt shows cannot create it. The test
-permutes the user labels of each run after the first, jointly over prompts. T1, the mean squared distance between runs of
-one user less that between users on the same prompt, says whether runs reproduce; it is description, not a claim of
-style.
+and run), scaled to length one. T2 is the mean inner product of D over two runs and two *different* prompts for the
+same user, less the same for different users. Only cross-prompt terms enter, so what a prompt shows cannot create it.
+The test permutes the user labels of each run after the first, jointly over prompts. T1, the mean squared distance
+between runs of one user less that between users on the same prompt, says whether runs reproduce; it is description,
+not a claim of style.
 
 Assumes users are exchangeable under the hypothesis of no personal style, the same prompts for all users, the same image
 seed across users and runs within a prompt, and an encoder that the reward did not use. Wrong when users differ in what
@@ -75,8 +75,8 @@ class Consistency(Result):
             f"Images of {self.n_users} users on {self.n_prompts} prompts in {self.n_runs} runs share a personal style "
             f"across prompts with T2 = {self.t2:.3f} ({100 * self.confidence:g} % CI over users {self.ci_low:.3f} to "
             f"{self.ci_high:.3f}; {p_text(self.p)}, {kind} {self.n_permutations} other permutations of user labels). A "
-            f"user's run is recognised from another run on other prompts in {percent(self.identification_rate)} of cases "
-            f"(chance {percent(self.chance)}); T1 = {self.t1:.3f}. Estimand: {self.estimand.text}."
+            f"user's run is recognised from another run on other prompts in {percent(self.identification_rate)} of "
+            f"cases (chance {percent(self.chance)}); T1 = {self.t1:.3f}. Estimand: {self.estimand.text}."
         )
 
     def to_frame(self) -> pd.DataFrame:
@@ -177,7 +177,7 @@ def label_permutations(n_users: int, n_runs: int, rng: np.random.Generator) -> t
 
 
 def t1_statistic(z: Floats) -> float:
-    """Mean squared distance between runs of one user less that of different users, on the same prompt; mean over runs."""
+    """Mean squared distance between runs of one user less that of different users, same prompt, over run pairs."""
     n_users, n_prompts, n_runs, _ = z.shape
     squares = (z**2).sum(axis=-1)
     values = []

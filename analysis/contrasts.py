@@ -1,9 +1,7 @@
 """Planned comparisons of conditions: win rates with Holm's correction and simultaneous intervals.
 
-Holm (1979, Scand. J. Statist. 6:65-70) controls the chance of any false claim among the planned contrasts, whatever
-their dependence; it is for claims. The max-T intervals (Hothorn, Bretz & Westfall 2008, doi:10.1002/bimj.200810425) use
-the correlation of the estimates and hold for all contrasts at once; with 20 to 40 clusters they are slightly liberal
-(family-wise error .031 to .069 at .05), so they are for the picture.
+Holm's adjusted p values are for claims. The max-T intervals hold for all contrasts at once; with 20 to 40 clusters they
+are slightly liberal (family-wise error .031 to .069 at .05), so they are for the picture. See `analysis.multiplicity`.
 
 Wrong when contrasts are chosen after looking: then all pairs must be counted.
 """
@@ -19,6 +17,8 @@ import numpy as np
 from analysis.charts import interval_chart
 from analysis.clusters import ClusterMean, Floats, integer_codes, t_quantile, two_way_meat
 from analysis.errors import EstimateError
+from analysis.multiplicity import holm as holm
+from analysis.multiplicity import max_t_quantile
 from analysis.results import Exclusions, Population, Provenance, Result, p_text, percent
 from analysis.tables import check_votes
 from analysis.trials import FocalTrials, clustered, estimand_for, focal_trials, rate_interval
@@ -26,9 +26,6 @@ from analysis.trials import FocalTrials, clustered, estimand_for, focal_trials, 
 if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
-
-DRAWS = 200_000
-"""Draws of the multivariate t behind a simultaneous quantile: Monte Carlo error about .005."""
 
 
 @dataclass(frozen=True)
@@ -95,45 +92,6 @@ class Contrasts(Result):
         frame = self.to_frame().rename(columns={"simultaneous_low": "outer_low", "simultaneous_high": "outer_high"})
         frame = frame.assign(contrast=frame["focal"] + " over " + frame["against"])
         return interval_chart(frame, "contrast", "win rate", "Planned contrasts", 0.5, percent=True)
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Holm's adjusted p values, in the order given.
-
-    Raises `EstimateError` for a p outside 0 … 1 (a test that does not exist cannot be corrected for).
-    """
-    values = np.asarray(p, dtype=float)
-    if not ((values >= 0) & (values <= 1)).all():
-        raise EstimateError(f"p values {list(p)}", "numbers from 0 to 1", "leave out tests that were not made")
-    order = np.argsort(values, kind="stable")
-    factors = np.arange(len(values), 0, -1)
-    adjusted = np.minimum(np.maximum.accumulate(values[order] * factors), 1)
-    result = np.empty_like(adjusted)
-    result[order] = adjusted
-    return [float(x) for x in result]
-
-
-def max_t_draws(correlation: Floats, df: float, rng: np.random.Generator, draws: int = DRAWS) -> Floats:
-    """Sorted draws of max |T_j| for a multivariate t with this correlation and `df` degrees of freedom, shape (draws,).
-
-    The correlation may be singular (all pairwise differences); negative eigenvalues of rounding are cut off.
-    """
-    values, vectors = np.linalg.eigh(correlation)
-    root = vectors * np.sqrt(np.clip(values, 0, None))
-    normal = np.abs(rng.standard_normal((draws, len(values))) @ root.T).max(axis=1)
-    return np.sort(normal / np.sqrt(rng.chisquare(df, draws) / df))
-
-
-def max_t_quantile(correlation: Floats, df: float, confidence: float, rng: np.random.Generator) -> float:
-    """The `confidence` quantile of max |T_j|, by Monte Carlo."""
-    return float(np.quantile(max_t_draws(correlation, df, rng), confidence))
-
-
-def max_t_p(t: Sequence[float], correlation: Floats, df: float, rng: np.random.Generator) -> list[float]:
-    """Single-step adjusted p values (1 + #{max |T| >= |t|}) / (1 + draws)."""
-    sorted_draws = max_t_draws(correlation, df, rng)
-    above = len(sorted_draws) - np.searchsorted(sorted_draws, np.abs(t), side="left")
-    return [float(x) for x in (1 + above) / (1 + len(sorted_draws))]
 
 
 def planned_contrasts(

@@ -5,9 +5,8 @@ D = pi_i + pi_j + nu sqrt(pi_i pi_j); the left image may have its strength multi
 doi:10.2307/2529466). Rao & Kupper (1967, doi:10.1080/01621459.1967.10482901) instead give ties a threshold theta:
 P(i beats j) = pi_i / (pi_i + theta pi_j). Without any tie both are the Bradley-Terry model.
 
-Fitted by Newton steps on the counts of (left, right, choice); both likelihoods are concave in the parameters used here.
-The variance is a sandwich H^-1 (M_p + M_i - M_pi) H^-1 with cluster sums of the votes' scores, cut off to be positive
-semi-definite, never below either one-way variance, with t(min(P, I) - 1).
+Fitted by Newton steps on the counts of (left, right, choice); both likelihoods are concave in the parameters used here
+(log strengths, log gamma, and log nu or log theta). The variance is a sandwich, see `analysis.sandwich`.
 
 Assumes one utility per condition on one dimension and that ties say "close". Wrong when preferences are intransitive,
 or when groups of people have opposite tastes: then the mean strength is nobody's preference; report win rates too.
@@ -23,7 +22,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import expit, log_expit
 
-from analysis.clusters import Floats, Ints, cell_codes, group_sums
+from analysis.clusters import Floats, Ints
 from analysis.errors import EstimateError
 
 Ties = Literal["davidson", "rao-kupper"]
@@ -31,6 +30,10 @@ Ties = Literal["davidson", "rao-kupper"]
 LEFT, RIGHT, TIE = range(3)
 MAX_STEPS = 100
 TOLERANCE = 1e-10
+
+LARGEST_DIFFERENCE = 15.0
+"""Difference of log strengths within a compared pair taken for infinite: one loss in three million votes. Newton's
+steps on a likelihood without a maximum stop near 23, where nothing is left to gain at this tolerance."""
 
 Kernel = Callable[[Floats, float], tuple[Floats, Floats, Floats]]
 """(difference d of the two utilities (m,), tie parameter) -> log probability of left, right, tie (m, 3), and its
@@ -67,11 +70,14 @@ KERNELS: dict[str, Kernel] = {"davidson": _davidson, "rao-kupper": _rao_kupper}
 START = {"davidson": -1.0, "rao-kupper": 0.5}
 
 
-def choice_probabilities(d: Floats, tie: float | None, ties: Ties) -> Floats:
-    """Probabilities of left, right and tie (m, 3) for differences `d` of the utilities; no ties when `tie` is None."""
+def choice_log_probabilities(d: Floats, tie: float | None, ties: Ties) -> Floats:
+    """Log probabilities of left, right and tie (m, 3) for differences `d` of the utilities.
+
+    `tie` is log nu or log theta; None stands for a model without ties.
+    """
     if tie is None:
-        return np.stack([expit(d), expit(-d), np.zeros_like(d)], axis=1)
-    return np.exp(KERNELS[ties](d, tie)[0])
+        return np.stack([log_expit(d), log_expit(-d), np.full_like(d, -np.inf)], axis=1)
+    return KERNELS[ties](d, tie)[0]
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,11 @@ class Counts:
     votes: Floats
     n_conditions: int
 
+    @property
+    def has_ties(self) -> bool:
+        """Whether any vote is a tie."""
+        return bool(self.votes[:, TIE].any())
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -91,13 +102,16 @@ class Fit:
     Attributes
     ----------
     parameters : array (k,)
-        Log strengths without the reference, then the order effect and the tie parameter where they are fitted.
+        Coefficients of `design`, then log nu (Davidson) or log theta (Rao-Kupper) where there are ties.
     information : array (k, k)
         Negative Hessian at the maximum.
     scores : array (m, 3, k)
         Score of one vote of each ordered pair and choice.
     log_likelihood : float
     steps : int
+    design : array (m, q)
+        What was fitted: utility differences of the ordered pairs are `design @ parameters[:q]`.
+    ties : {"davidson", "rao-kupper"}
     """
 
     parameters: Floats
@@ -105,25 +119,48 @@ class Fit:
     scores: Floats
     log_likelihood: float
     steps: int
+    design: Floats
+    ties: Ties
+
+    @property
+    def differences(self) -> Floats:
+        """Utility of the left condition less that of the right, with the order effect, for each ordered pair (m,)."""
+        return np.asarray(self.design @ self.parameters[: self.design.shape[1]])
+
+    @property
+    def tie(self) -> float | None:
+        """Log nu or log theta; None without ties."""
+        return float(self.parameters[-1]) if len(self.parameters) > self.design.shape[1] else None
 
 
-def fit_counts(counts: Counts, reference: int, ties: Ties, order_effect: bool) -> Fit:
-    """Newton's method with step halving.
-
-    Raises
-    ------
-    EstimateError
-        The information matrix is singular (an effect that the design cannot tell apart) or Newton does not converge.
-    """
-    m, has_ties = len(counts.left), bool(counts.votes[:, TIE].any())
+def strength_design(counts: Counts, reference: int, order_effect: bool) -> Floats:
+    """One utility per condition but the reference, then a constant for the left side where asked; shape (m, q)."""
+    m = len(counts.left)
     design = np.zeros((m, counts.n_conditions))
     design[np.arange(m), counts.left] = 1
     design[np.arange(m), counts.right] -= 1
     design = np.delete(design, reference, axis=1)
-    if order_effect:
-        design = np.column_stack([design, np.ones(m)])
-    n_utility = design.shape[1]
-    kernel = KERNELS[ties]
+    return np.column_stack([design, np.ones(m)]) if order_effect else design
+
+
+def fit_counts(counts: Counts, design: Floats, ties: Ties) -> Fit:
+    """Newton's method with step halving.
+
+    Parameters
+    ----------
+    counts : Counts
+    design : array (m, q)
+        Linear predictor of the utility differences, see `strength_design`.
+    ties : {"davidson", "rao-kupper"}
+
+    Raises
+    ------
+    EstimateError
+        The information matrix is singular (an effect that the design cannot tell apart), the maximum lies at infinity,
+        or Newton does not converge.
+    """
+    n_utility, m = design.shape[1], len(counts.left)
+    kernel, has_ties = KERNELS[ties], counts.has_ties
 
     def evaluate(theta: Floats) -> tuple[float, Floats, Floats]:
         d = design @ theta[:n_utility]
@@ -145,29 +182,30 @@ def fit_counts(counts: Counts, reference: int, ties: Ties, order_effect: bool) -
     theta = np.zeros(n_utility + has_ties)
     if has_ties:
         theta[-1] = START[ties]
-    return _newton(evaluate, theta, counts.votes, bounded=has_ties and ties == "rao-kupper")
+    bounded = has_ties and ties == "rao-kupper"
+    theta, information, scores, value, steps = _newton(evaluate, theta, counts.votes, bounded)
+    fit = Fit(theta, information, scores, value, steps, design, ties)
+    if np.abs(fit.differences).max() > LARGEST_DIFFERENCE:
+        raise EstimateError(
+            "an infinite estimate: some condition, or side, wins every vote that could tell its strength",
+            "wins and losses that link all conditions",
+            "collect more votes, fit no order effect, or add half a win each way (--pseudo-wins 0.5)",
+        )
+    return fit
 
 
 def _newton(
     evaluate: Callable[[Floats], tuple[float, Floats, Floats]], theta: Floats, votes: Floats, bounded: bool
-) -> Fit:
+) -> tuple[Floats, Floats, Floats, float, int]:
+    """Maximum, information, scores, value and steps; `bounded` keeps the last parameter positive."""
     value, scores, information = evaluate(theta)
     for step in range(1, MAX_STEPS + 1):
         gradient = np.einsum("mc,mck->k", votes, scores)
-        try:
-            move = np.linalg.solve(information, gradient)
-        except np.linalg.LinAlgError:
-            move = np.full_like(theta, np.nan)
-        if not np.isfinite(move).all() or np.linalg.cond(information) > 1e12:
-            raise EstimateError(
-                "the votes cannot tell all strengths and the order effect apart",
-                "pairs that connect all conditions, seen in both orders",
-                "drop the order effect or add pairs",
-            )
+        move = _move(information, gradient)
         if gradient @ move < TOLERANCE * max(1.0, abs(value)):  # twice the gain still to be had
             theta = theta + move  # the last step is free and squares the remaining error
             value, scores, information = evaluate(theta)
-            return Fit(theta, information, scores, value, step)
+            return theta, information, scores, value, step
         scale = 1.0
         while True:
             candidate = theta + scale * move
@@ -182,61 +220,16 @@ def _newton(
     raise EstimateError(f"no convergence in {MAX_STEPS} Newton steps", remedy="look for a condition that always wins")
 
 
-@dataclass(frozen=True)
-class Sandwich:
-    """Covariances of the parameters (k, k): two-way, positive semi-definite, and the one-way parts below it."""
-
-    two_way: Floats
-    by_people: Floats
-    by_items: Floats
-
-    def variance(self, contrast: Floats) -> float:
-        """Variance of `contrast @ parameters`: the largest of the three."""
-        return max(float(contrast @ v @ contrast) for v in (self.two_way, self.by_people, self.by_items))
-
-
-def two_way_sandwich(fit: Fit, cell: Ints, people: Ints, items: Ints) -> Sandwich:
-    """Covariance of the parameters from cluster sums of the votes' scores.
-
-    Parameters
-    ----------
-    fit : Fit
-    cell : int array (n,)
-        For each vote, 3 x (row of `Counts`) + choice: all that its score depends on.
-    people, items : int array (n,)
-        Cluster codes.
-    """
-    scores = fit.scores.reshape(-1, fit.scores.shape[-1])
-    n_people, n_items = int(people.max()) + 1, int(items.max()) + 1
-    if min(n_people, n_items) < 2:
-        raise EstimateError(f"{n_people} participants and {n_items} prompts", "at least 2 of each")
-    pairs, n_pairs = cell_codes(people, items, n_items)
-    meats = [_cell_meat(scores, cell, codes, n) for codes, n in ((people, n_people), (items, n_items))]
-    meats.append(_repeated_meat(scores, cell, pairs, n_pairs))
-    bread = np.linalg.inv(fit.information)
-    by_people, by_items, by_pairs = (bread @ m @ bread for m in meats)
-    values, vectors = np.linalg.eigh(by_people + by_items - by_pairs)
-    return Sandwich((vectors * np.clip(values, 0, None)) @ vectors.T, by_people, by_items)
-
-
-def _cell_meat(scores: Floats, cell: Ints, codes: Ints, n_groups: int) -> Floats:
-    """Cluster sums through a table clusters x cells: one counting pass instead of one a parameter."""
-    n_cells = len(scores)
-    table = np.bincount(codes * n_cells + cell, minlength=n_groups * n_cells).reshape(n_groups, n_cells)
-    sums = table @ scores
-    return np.asarray(n_groups / (n_groups - 1) * (sums.T @ sums))
-
-
-def _repeated_meat(scores: Floats, cell: Ints, pairs: Ints, n_pairs: int) -> Floats:
-    """As `_cell_meat` for participant x prompt pairs: most have one vote, whose squares need no grouping."""
-    if n_pairs < 2:
-        raise EstimateError("a single participant and prompt", "at least 2 of each")
-    sizes = np.bincount(pairs, minlength=n_pairs)
-    alone = sizes[pairs] == 1
-    weights = np.bincount(cell[alone], minlength=len(scores))
-    total = (scores * weights[:, None]).T @ scores
-    if not alone.all():
-        renumbered = np.cumsum(sizes > 1) - 1
-        sums = group_sums(scores[cell[~alone]], renumbered[pairs[~alone]], int((sizes > 1).sum()))
-        total = total + sums.T @ sums
-    return np.asarray(n_pairs / (n_pairs - 1) * total)
+def _move(information: Floats, gradient: Floats) -> Floats:
+    """Newton's step; singular information means that the design cannot tell two effects apart."""
+    try:
+        move = np.linalg.solve(information, gradient)
+    except np.linalg.LinAlgError:
+        move = np.full_like(gradient, np.nan)
+    if not np.isfinite(move).all() or np.linalg.cond(information) > 1e12:
+        raise EstimateError(
+            "the votes cannot tell all strengths and the order effect apart",
+            "pairs that connect all conditions, seen in both orders",
+            "drop the order effect or add pairs",
+        )
+    return np.asarray(move, dtype=np.float64)

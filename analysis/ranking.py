@@ -1,41 +1,40 @@
 """Ranking of all conditions from votes with ties: the models of `analysis.davidson` applied to a table of votes.
 
 The order effect (what the left side gains) is fitted when at least one pair was seen in both orders. A condition that
-wins or loses everything has no finite strength: then half a win is added on each side of every pair, and a warning says
-so.
+wins or loses everything has no finite strength: that is refused unless some pseudo-wins are asked for, and then a
+warning says so. Whether one dimension is enough is tested against the model with a free difference for every pair.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from analysis.charts import interval_chart
-from analysis.clusters import Floats, Ints, integer_codes, t_quantile
-from analysis.davidson import (
-    LEFT,
-    RIGHT,
-    TIE,
-    Counts,
-    Fit,
-    Sandwich,
-    Ties,
-    choice_probabilities,
-    fit_counts,
-    two_way_sandwich,
-)
+from analysis.clusters import Floats, t_quantile, two_sided_p
+from analysis.comparisons import Comparisons, comparisons, finite_counts
+from analysis.davidson import TIE, Fit, Ties, choice_log_probabilities, fit_counts, strength_design
+from analysis.dimension import PairFit, dimension_test, pair_fits
 from analysis.errors import EstimateError
-from analysis.results import Exclusions, Population, Provenance, Result
-from analysis.tables import CHOICES, check_votes
-from analysis.trials import conditions_in, estimand_for
+from analysis.multiplicity import holm
+from analysis.results import Population, Provenance, Result, p_text
+from analysis.sandwich import Sandwich, two_way_sandwich
+from analysis.tables import check_votes
+from analysis.trials import estimand_for
 
 if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
-PSEUDO_WIN = 0.5
+ELO = 400 / math.log(10)
+"""Elo points a unit of log strength: a display scale, nothing is estimated in it."""
+
+MOST_FOR_DIFFERENCES = 30
+"""Conditions up to which all pairwise differences are listed."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,26 @@ class Strength:
     ci_low: float
     ci_high: float
     se_model: float
+    elo: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Log strength of `first` less that of `second`; `p_holm` over all pairs; descriptive unless it was planned.
+
+    `win_probability` is that of `first` given no tie and no side.
+    """
+
+    first: str
+    second: str
+    log_ratio: float
+    se: float
+    ci_low: float
+    ci_high: float
+    t: float
+    p: float
+    p_holm: float
+    win_probability: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,19 +77,25 @@ class Ranking(Result):
     ----------
     conditions : tuple of Strength
         Strongest first; the reference has strength 0 and no error.
+    differences : tuple of Difference
+        All pairs, the stronger first (empty above 30 conditions).
     covariance : array (K, K)
         Two-way covariance of the log strengths, in the order of `conditions`.
-    tie_parameter : float
-        log nu (Davidson) or log theta (Rao-Kupper); None without ties.
-    tie_parameter_se, order_effect_se : float or None
-    order_effect : float or None
-        log gamma: what the left side adds to the log strength; None when no pair was seen in both orders.
+    tie_parameter, tie_parameter_se : float or None
+        nu (Davidson, 0 or more) or theta (Rao-Kupper, 1 or more); None without ties.
+    order_effect, order_effect_se : float or None
+        log gamma: what the left side adds to the log strength; None when it was not fitted.
     log_likelihood : float
-    pairs : tuple of dict
-        For each pair: votes, ties, observed and fitted win rate of the first (a tie one half): where the model fails.
+        Of the votes (without pseudo-wins).
+    dimension : mapping or None
+        `statistic`, `df`, `df_error`, `design_effect`, `p` of the test that one strength a condition is enough; None
+        when there are no more pairs than strengths.
+    pairs : tuple of PairFit
+        Observed and fitted win rate of every pair: where the model fails.
     """
 
     conditions: tuple[Strength, ...]
+    differences: tuple[Difference, ...]
     covariance: Floats
     tie_parameter: float | None
     tie_parameter_se: float | None
@@ -87,7 +112,8 @@ class Ranking(Result):
     n_participants: int
     n_prompts: int
     confidence: float
-    pairs: tuple[dict[str, Any], ...]
+    dimension: Mapping[str, float] | None
+    pairs: tuple[PairFit, ...]
 
     def summary(self) -> str:
         """One paragraph for a results section."""
@@ -97,10 +123,19 @@ class Ranking(Result):
             + ("" if c.condition == self.reference else f" [{c.ci_low:.3f}, {c.ci_high:.3f}]")
             for c in self.conditions
         )
+        fits = ""
+        if self.dimension is not None:
+            worst = max(self.pairs, key=lambda pair: abs(pair.observed - pair.fitted))
+            fits = (
+                f" One strength a condition against one difference a pair: F({self.dimension['df']:.0f}, "
+                f"{self.dimension['df_error']:.0f}) = {self.dimension['statistic']:.2f}, "
+                f"{p_text(self.dimension['p'])}; worst pair {worst.first} over {worst.second} {worst.observed:.3f} "
+                f"observed, {worst.fitted:.3f} fitted."
+            )
         return (
             f"Log strengths relative to {self.reference} ({name} model of {self.n_votes} votes, {self.n_ties} ties; "
-            f"{100 * self.confidence:g} % CI with two-way clusters of {self.n_participants} participants and "
-            f"{self.n_prompts} prompts, t with {self.df} df): {listed}. Estimand: {self.estimand.text}."
+            f"{100 * self.confidence:g} % CI with clusters of {self.n_participants} participants and "
+            f"{self.n_prompts} prompts, t with {self.df} df): {listed}.{fits} Estimand: {self.estimand.text}."
         )
 
     def to_frame(self) -> pd.DataFrame:
@@ -110,10 +145,13 @@ class Ranking(Result):
         return pd.DataFrame([vars(c) for c in self.conditions])
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        """Strengths, and observed against fitted win rates of every pair."""
+        """Strengths, their differences, and observed against fitted win rates of every pair."""
         import pandas as pd
 
-        return {"result": self.to_frame(), "pairs": pd.DataFrame(list(self.pairs))}
+        frames = {"result": self.to_frame(), "pairs": pd.DataFrame([vars(pair) for pair in self.pairs])}
+        if self.differences:
+            frames["differences"] = pd.DataFrame([vars(d) for d in self.differences])
+        return frames
 
     def plot(self) -> alt.LayerChart:
         """Log strengths with their intervals, strongest first."""
@@ -128,7 +166,9 @@ def rank_conditions(
     ties: Ties = "davidson",
     reference: str | None = None,
     order_effect: bool | None = None,
+    pseudo_wins: float = 0.0,
     confidence: float = 0.95,
+    population: Population | None = None,
     provenance: Provenance | None = None,
 ) -> Ranking:
     """Log strengths of all conditions, relative to one of them.
@@ -142,193 +182,110 @@ def rank_conditions(
         Condition with strength 0; the first in alphabetical order unless given.
     order_effect : bool, optional
         Fit what the left side gains. Default: when any pair was seen in both orders.
+    pseudo_wins : float
+        Wins added on each side of every pair where a condition wins or loses everything (0 refuses such votes).
     confidence : float
+    population : Population, optional
+        New people and new prompts unless given.
     provenance : Provenance, optional
 
     Raises
     ------
     EstimateError
-        Conditions that no chain of votes connects, only ties, fewer than two participants or prompts, no convergence.
+        Conditions that no chain of votes connects, only ties, an infinite strength, fewer than two participants or
+        prompts, no convergence.
     """
     votes = check_votes(votes)
-    names = conditions_in(votes)
+    population = population or Population()
+    data = comparisons(votes)
+    names = data.names
     reference = reference or names[0]
     if reference not in names:
         raise EstimateError(f"no condition {reference!r} in the votes", ", ".join(names), "name one of these")
-    rows, exclusions = _comparisons(votes)
-    used = votes.iloc[rows]
-    left, right = (_codes_in(used[f"{side}_condition"], names) for side in ("left", "right"))
-    choice = _codes_in(used["choice"], list(CHOICES))
-    counts, pair_row = _count(left, right, choice, len(names))
-    _require_connected(counts, names)
-    both_orders = bool(np.isin(counts.right * len(names) + counts.left, counts.left * len(names) + counts.right).any())
-    with_order = both_orders if order_effect is None else order_effect
-    fitted_counts, warnings = _finite(counts, names)
-    fit = fit_counts(fitted_counts, names.index(reference), ties, with_order)
-    people, items = integer_codes(used["participant_id"])[0], integer_codes(used["prompt_id"])[0]
-    sandwich = two_way_sandwich(fit, pair_row * 3 + choice, people, items)
-    n_people, n_items = int(people.max()) + 1, int(items.max()) + 1
-    quantity = f"log strength of each condition relative to {reference}"
-    estimand, few = estimand_for(quantity, Population(), n_people, n_items)
-    df = min(n_people, n_items) - 1
-    has_ties = bool(counts.votes[:, TIE].any())
-    strengths, covariance = _strengths(fit, sandwich, names, names.index(reference), df, confidence)
-    if not both_orders and order_effect is None:
+    counts, warnings = finite_counts(data.counts, names, pseudo_wins)
+    with_order = data.both_orders if order_effect is None else order_effect
+    if not data.both_orders and order_effect is None:
         warnings += ("every pair was seen in one order only: a preference for a side cannot be told from strength",)
-    at = len(names) - 1
-    unit = np.eye(len(fit.parameters))
+    fit = fit_counts(counts, strength_design(counts, names.index(reference), with_order), ties)
+    sandwich = _sandwich(fit, data, population)
+    estimand, few = estimand_for(
+        f"log strength of each condition relative to {reference}", population, data.n_people, data.n_items
+    )
+    strengths, differences, covariance = _strengths(fit, sandwich, names, names.index(reference), confidence)
+    at, unit = len(names) - 1, np.eye(len(fit.parameters))
+    tie = None if fit.tie is None else math.exp(fit.tie)
     return Ranking(
         estimand=estimand,
-        exclusions=exclusions,
+        exclusions=data.exclusions,
         warnings=few + warnings,
         provenance=provenance or Provenance.of({"votes": votes}),
         conditions=strengths,
+        differences=differences,
         covariance=covariance,
-        tie_parameter=float(fit.parameters[-1]) if has_ties else None,
-        tie_parameter_se=float(np.sqrt(sandwich.variance(unit[-1]))) if has_ties else None,
+        tie_parameter=tie,
+        tie_parameter_se=None if tie is None else tie * sandwich.se(unit[-1]),
         order_effect=float(fit.parameters[at]) if with_order else None,
-        order_effect_se=float(np.sqrt(sandwich.variance(unit[at]))) if with_order else None,
-        log_likelihood=fit.log_likelihood,
+        order_effect_se=sandwich.se(unit[at]) if with_order else None,
+        log_likelihood=_log_likelihood(fit, data),
         converged=True,
         steps=fit.steps,
         reference=reference,
         ties=ties,
-        df=df,
-        n_votes=len(rows),
-        n_ties=int((choice == TIE).sum()),
-        n_participants=n_people,
-        n_prompts=n_items,
+        df=sandwich.df,
+        n_votes=data.exclusions.n_used,
+        n_ties=int(data.counts.votes[:, TIE].sum()),
+        n_participants=data.n_people,
+        n_prompts=data.n_items,
         confidence=confidence,
-        pairs=_pair_residuals(counts, fit, names, names.index(reference), ties, with_order),
+        dimension=dimension_test(fit, counts, data, population),
+        pairs=pair_fits(data, fit),
     )
 
 
-def _comparisons(votes: pd.DataFrame) -> tuple[Ints, Exclusions]:
-    """Rows that are main votes between two different conditions."""
-    main = (votes["kind"] == "main").to_numpy() if "kind" in votes else np.ones(len(votes), dtype=bool)
-    same = (votes["left_condition"].astype("str") == votes["right_condition"].astype("str")).to_numpy()
-    rows = np.flatnonzero(main & ~same)
-    if not len(rows):
-        raise EstimateError("no main vote between two conditions", "at least 2 participants and prompts")
-    reasons = (("kind is not main", int((~main).sum())), ("the same condition twice", int((main & same).sum())))
-    return rows, Exclusions(len(votes), len(rows), tuple(r for r in reasons if r[1]), "votes")
+def _sandwich(fit: Fit, data: Comparisons, population: Population) -> Sandwich:
+    scores = fit.scores.reshape(-1, fit.scores.shape[-1])
+    return two_way_sandwich(fit.information, scores, data.cell, data.people, data.items, population)
 
 
-def _codes_in(values: pd.Series, names: list[str]) -> Ints:
-    """Positions in `names`; every value is one of them."""
-    import pandas as pd
-
-    codes, uniques = pd.factorize(values)
-    positions = np.array([names.index(value) for value in uniques], dtype=np.int64)
-    return positions[codes]
-
-
-def _count(left: Ints, right: Ints, choice: Ints, n_conditions: int) -> tuple[Counts, Ints]:
-    """Counts of the ordered pairs that occur, and each vote's row among them."""
-    pair = left * n_conditions + right
-    table = np.bincount(pair * 3 + choice, minlength=3 * n_conditions**2).reshape(-1, 3)
-    present = np.flatnonzero(table.sum(axis=1))
-    row = np.full(len(table), -1, dtype=np.int64)
-    row[present] = np.arange(len(present))
-    counts = Counts(present // n_conditions, present % n_conditions, table[present].astype(float), n_conditions)
-    return counts, row[pair]
-
-
-def _reach(edges: np.ndarray) -> np.ndarray:
-    """Transitive closure of a small boolean adjacency matrix."""
-    closure = edges | np.eye(len(edges), dtype=bool)
-    for k in range(len(edges)):
-        closure |= closure[:, k, None] & closure[k]
-    return np.asarray(closure)
-
-
-def _require_connected(counts: Counts, names: list[str]) -> None:
-    edges = np.zeros((len(names), len(names)), dtype=bool)
-    edges[counts.left, counts.right] = edges[counts.right, counts.left] = True
-    reach = _reach(edges)
-    if not reach.all():
-        together = [name for name, linked in zip(names, reach[0], strict=True) if linked]
-        apart = [name for name in names if name not in together]
-        raise EstimateError(
-            f"no votes connect {', '.join(together)} with {', '.join(apart)}",
-            "conditions that are linked by comparisons",
-            "rank the groups apart (--where)",
-        )
-    if counts.votes[:, TIE].sum() == counts.votes.sum():
-        raise EstimateError("every vote is a tie", "some preferences", "no strengths can be told apart")
-
-
-def _finite(counts: Counts, names: list[str]) -> tuple[Counts, tuple[str, ...]]:
-    """Counts with a finite maximum: half a win more on both sides of each pair where some group never loses."""
-    beats = np.zeros((len(names), len(names)), dtype=bool)
-    won_left, won_right = ((counts.votes[:, k] + counts.votes[:, TIE]) > 0 for k in (LEFT, RIGHT))
-    beats[counts.left[won_left], counts.right[won_left]] = True
-    beats[counts.right[won_right], counts.left[won_right]] = True
-    reach = _reach(beats)
-    if reach.all():
-        return counts, ()
-    unbeaten = [name for k, name in enumerate(names) if not reach[:, k].all()]
-    more = counts.votes + np.array([PSEUDO_WIN, PSEUDO_WIN, 0])
-    warning = (
-        f"no chain of losses links {', '.join(unbeaten)} to all others, so half a win was added on each side of every "
-        "pair; the strengths are finite only by that"
-    )
-    return Counts(counts.left, counts.right, more, counts.n_conditions), (warning,)
+def _log_likelihood(fit: Fit, data: Comparisons) -> float:
+    log_p = choice_log_probabilities(fit.differences, fit.tie, fit.ties)
+    seen = data.counts.votes > 0  # without ties their log probability is -inf, and none was seen
+    return float((data.counts.votes[seen] * log_p[seen]).sum())
 
 
 def _strengths(
-    fit: Fit, sandwich: Sandwich, names: list[str], reference: int, df: int, confidence: float
-) -> tuple[tuple[Strength, ...], Floats]:
-    free = [k for k in range(len(names)) if k != reference]
-    values, model_se = np.zeros(len(names)), np.zeros(len(names))
-    values[free] = fit.parameters[: len(free)]
-    model_se[free] = np.sqrt(np.diag(np.linalg.inv(fit.information)))[: len(free)]
-    covariance = np.zeros((len(names), len(names)))
-    covariance[np.ix_(free, free)] = sandwich.two_way[: len(free), : len(free)]
-    unit = np.eye(len(fit.parameters))
-    se = np.zeros(len(names))
-    se[free] = [np.sqrt(sandwich.variance(unit[j])) for j in range(len(free))]
-    half = t_quantile(0.5 + confidence / 2, df) * se
+    fit: Fit, sandwich: Sandwich, names: tuple[str, ...], reference: int, confidence: float
+) -> tuple[tuple[Strength, ...], tuple[Difference, ...], Floats]:
+    """Strengths in descending order, their differences, and the covariance in the same order."""
+    n_free = len(names) - 1
+    pick = np.delete(np.eye(len(names)), reference, axis=1)  # strengths from the free parameters
+    pick = np.column_stack([pick, np.zeros((len(names), len(fit.parameters) - n_free))])
+    values = pick @ fit.parameters
     order = sorted(range(len(names)), key=lambda k: (-values[k], names[k]))
-    strengths = tuple(
-        Strength(
-            names[k],
-            float(values[k]),
-            float(se[k]),
-            float(values[k] - half[k]),
-            float(values[k] + half[k]),
-            float(model_se[k]),
-        )
-        for k in order
-    )
-    return strengths, covariance[np.ix_(order, order)]
+    quantile = t_quantile(0.5 + confidence / 2, sandwich.df)
+    model = np.linalg.inv(fit.information)
+    strengths = []
+    for k in order:
+        value, se = float(values[k]), sandwich.se(pick[k])
+        ends = value - quantile * se, value + quantile * se
+        strengths.append(Strength(names[k], value, se, *ends, math.sqrt(pick[k] @ model @ pick[k]), ELO * value))
+    covariance = pick @ sandwich.covariance @ pick.T
+    differences = _differences(values, pick, sandwich, names, order, quantile)
+    return tuple(strengths), differences, covariance[np.ix_(order, order)]
 
 
-def _pair_residuals(
-    counts: Counts, fit: Fit, names: list[str], reference: int, ties: Ties, with_order: bool
-) -> tuple[dict[str, Any], ...]:
-    """Observed and fitted win rates of each unordered pair: where they differ, one dimension is not enough."""
-    utility = np.insert(fit.parameters[: len(names) - 1], reference, 0.0)
-    order = float(fit.parameters[len(names) - 1]) if with_order else 0.0
-    tie = float(fit.parameters[-1]) if counts.votes[:, TIE].any() else None
-    p = choice_probabilities(utility[counts.left] - utility[counts.right] + order, tie, ties)
-    n = counts.votes.sum(axis=1)
-    rows: dict[tuple[int, int], list[float]] = {}
-    for k, (i, j) in enumerate(zip(counts.left.tolist(), counts.right.tolist(), strict=True)):
-        side = LEFT if i < j else RIGHT
-        cell = rows.setdefault((min(i, j), max(i, j)), [0.0, 0.0, 0.0, 0.0])
-        won = counts.votes[k, side] + 0.5 * counts.votes[k, TIE]
-        expected = n[k] * (p[k, side] + 0.5 * p[k, TIE])
-        for at, amount in enumerate((n[k], counts.votes[k, TIE], won, expected)):
-            cell[at] += float(amount)
+def _differences(
+    values: Floats, pick: Floats, sandwich: Sandwich, names: tuple[str, ...], order: list[int], quantile: float
+) -> tuple[Difference, ...]:
+    if len(names) > MOST_FOR_DIFFERENCES:
+        return ()
+    rows = []
+    for at, i in enumerate(order):
+        for j in order[at + 1 :]:
+            value, se = float(values[i] - values[j]), sandwich.se(pick[i] - pick[j])
+            rows.append((names[i], names[j], value, se, value / se, two_sided_p(value / se, sandwich.df)))
+    adjusted = holm([row[-1] for row in rows])
     return tuple(
-        {
-            "first": names[i],
-            "second": names[j],
-            "n_votes": int(total),
-            "n_ties": int(tied),
-            "observed": won / total,
-            "fitted": expected / total,
-        }
-        for (i, j), (total, tied, won, expected) in sorted(rows.items())
+        Difference(i, j, d, se, d - quantile * se, d + quantile * se, t, p, p_holm, 1 / (1 + math.exp(-d)))
+        for (i, j, d, se, t, p), p_holm in zip(rows, adjusted, strict=True)
     )

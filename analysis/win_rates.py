@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import ndtr
 
 from analysis import charts
-from analysis.clusters import dyadic_mean, effective_clusters, t_quantile, two_sided_p
+from analysis.clusters import dyadic_mean, effective_clusters, t_quantile
 from analysis.errors import EstimateError
 from analysis.results import Population, Provenance, Result, p_text, percent
 from analysis.tables import check_votes
@@ -93,7 +94,9 @@ class WinRate(Result):
             f"{self.focal} was chosen over {against} in {percent(self.estimate)} of {self.n_votes} votes "
             f"({self.n_ties} ties counted one half; {100 * self.confidence:g} % CI {percent(self.ci_low)} to "
             f"{percent(self.ci_high)}; t({self.df}) = {self.t:.2f}, {p_text(self.p)}; {self.method} clusters of "
-            f"{self.n_participants} participants and {self.n_prompts} prompts). Estimand: {self.estimand.text}."
+            f"{self.n_participants} participants and {self.n_prompts} prompts). Estimand: {self.estimand.text}. "
+            f"Not a valid test, for comparison only: taking the votes as independent gives SE {self.naive['se']:.3f}, "
+            f"{p_text(self.naive['p'])} instead of SE {self.se:.3f}, {p_text(self.p)}."
         )
 
     def to_frame(self) -> pd.DataFrame:
@@ -102,7 +105,8 @@ class WinRate(Result):
 
         names = ["focal", "against", "estimate", "ci_low", "ci_high", "se", "df", "t", "p"]
         names += ["n_votes", "n_ties", "n_participants", "n_prompts", "method"]
-        return pd.DataFrame([{name: getattr(self, name) for name in names}])
+        row = {name: getattr(self, name) for name in names}
+        return pd.DataFrame([row | {f"naive_{name}": value for name, value in self.naive.items()}])
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """The estimate and the participants' own rates."""
@@ -198,7 +202,7 @@ def win_rate(
         n_ties=int((trials.y == 0.5).sum()),
         n_participants=n_people,
         n_prompts=n_items,
-        naive={"se": naive_se, "p": two_sided_p((mean.estimate - 0.5) / naive_se, 1e9)},
+        naive={"se": naive_se, "p": 2 * float(ndtr(-abs(mean.estimate - 0.5) / naive_se))},
         method=mean.method,
         confidence=confidence,
         effective_participants=mean.effective[0],

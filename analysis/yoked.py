@@ -47,7 +47,7 @@ class YokedEffect(Result):
         return (
             f"The personalisation effect over {self.n_pairs} yoked pairs of votes is {self.estimate:.3f} "
             f"({100 * self.confidence:g} % CI {self.ci_low:.3f} to {self.ci_high:.3f}; t({self.df}) = {self.t:.2f}, "
-            f"{p_text(self.p)}; dyadic clusters of {self.n_participants} people crossed with {self.n_prompts} prompts). "
+            f"{p_text(self.p)}; dyadic clusters of {self.n_participants} people and {self.n_prompts} prompts). "
             f"Estimand: {self.estimand.text}."
         )
 

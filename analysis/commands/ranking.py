@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from analysis.commands import confidence_of, finished, load_table, provenance_of, require_new_population
+from analysis.commands import confidence_of, finished, load_table, population_of, provenance_of
 from analysis.ranking import Ranking, rank_conditions
 
 
@@ -14,17 +14,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("votes", type=Path, metavar="VOTES", help="table of votes (CSV or Parquet)")
     parser.add_argument("--ties", choices=("davidson", "rao-kupper"), default="davidson", help="model of ties")
     parser.add_argument("--reference", help="condition with strength 0 (default: first in alphabetical order)")
+    parser.add_argument(
+        "--order-effect",
+        choices=("fit", "none"),
+        help="what the left side gains (default: fit it where it can be told)",
+    )
+    parser.add_argument(
+        "--pseudo-wins",
+        type=float,
+        default=0.0,
+        metavar="WINS",
+        help="added each way to every pair where a condition wins or loses all (default 0: refuse)",
+    )
 
 
 def run(args: argparse.Namespace) -> Ranking:
     """Fit the model."""
-    require_new_population(args)
     votes = load_table(args, "votes", args.votes)
     result = rank_conditions(
         votes.frame,
         ties=args.ties,
         reference=args.reference,
+        order_effect=None if args.order_effect is None else args.order_effect == "fit",
+        pseudo_wins=args.pseudo_wins,
         confidence=confidence_of(args),
+        population=population_of(args),
         provenance=provenance_of([votes], args),
     )
     return finished(result, [votes], args)

@@ -1,0 +1,185 @@
+"""A table of votes as counts of ordered pairs, and whether these counts have a finite ranking.
+
+All that a model of strengths needs of a million votes are the counts of (left, right, choice) and, for the standard
+errors, which of these kinds each vote is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from analysis.clusters import Ints, integer_codes
+from analysis.davidson import LEFT, RIGHT, TIE, Counts
+from analysis.errors import EstimateError
+from analysis.results import Exclusions
+from analysis.tables import CHOICES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """Main votes between two different conditions.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Conditions in alphabetical order; codes are positions here.
+    counts : Counts
+        Ordered pairs that occur.
+    cell : int array (n,)
+        3 x (row of `counts`) + choice of each vote.
+    people, items : int array (n,)
+        Participant and prompt codes.
+    n_people, n_items : int
+    exclusions : Exclusions
+    """
+
+    names: tuple[str, ...]
+    counts: Counts
+    cell: Ints
+    people: Ints
+    items: Ints
+    n_people: int
+    n_items: int
+    exclusions: Exclusions
+
+    @property
+    def both_orders(self) -> bool:
+        """Whether any pair was shown in both orders, so that a preference for a side can be told from strength."""
+        forth = self.counts.left * len(self.names) + self.counts.right
+        return bool(np.isin(self.counts.right * len(self.names) + self.counts.left, forth).any())
+
+
+def comparisons(votes: pd.DataFrame) -> Comparisons:
+    """Code and count the main votes between two different conditions; `votes` has passed `check_votes`.
+
+    Raises
+    ------
+    EstimateError
+        No such vote, only ties, or conditions that no chain of votes connects.
+    """
+    present = [set(_labels(votes[f"{side}_condition"])) for side in ("left", "right")]
+    names = sorted(present[0] | present[1])
+    left, right = (_positions(votes[f"{side}_condition"], names) for side in ("left", "right"))
+    same = left == right
+    main = (votes["kind"] == "main").to_numpy() if "kind" in votes else np.ones(len(votes), dtype=bool)
+    used = main & ~same
+    n_used = int(np.count_nonzero(used))
+    if not n_used:
+        raise EstimateError("no main vote between two conditions", "at least 2 participants and prompts")
+    reasons = (("kind is not main", int((~main).sum())), ("the same condition twice", int((main & same).sum())))
+    exclusions = Exclusions(len(votes), n_used, tuple(r for r in reasons if r[1]), "votes")
+    choice = _positions(votes["choice"], list(CHOICES))
+    people, items = votes["participant_id"], votes["prompt_id"]
+    if n_used < len(votes):
+        left, right, choice, people, items = (x[used] for x in (left, right, choice, people, items))
+        kept = np.unique(np.concatenate([left, right]))
+        left, right = (np.searchsorted(kept, x) for x in (left, right))
+        names = [names[k] for k in kept]
+    counts, row = _count(left, right, choice, len(names))
+    _require_connected(counts, names)
+    (people_codes, n_people), (item_codes, n_items) = integer_codes(people), integer_codes(items)
+    cell = row * 3 + choice
+    return Comparisons(tuple(names), counts, cell, people_codes, item_codes, n_people, n_items, exclusions)
+
+
+def _labels(values: pd.Series) -> list[str]:
+    """Distinct values as text; of a categorical column those that occur."""
+    import pandas as pd
+
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        seen = np.bincount(values.cat.codes, minlength=len(values.cat.categories)) > 0
+        return [str(x) for x in values.cat.categories[seen]]
+    return [str(x) for x in pd.unique(values)]
+
+
+def _positions(values: pd.Series, names: list[str]) -> Ints:
+    """Positions in `names`; every value is one of them."""
+    import pandas as pd
+
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        codes, labels = values.cat.codes.to_numpy(), values.cat.categories
+    else:
+        codes, labels = pd.factorize(values)
+    where = {name: k for k, name in enumerate(names)}
+    return np.array([where.get(str(label), -1) for label in labels], dtype=np.int64)[codes]
+
+
+def _count(left: Ints, right: Ints, choice: Ints, n_conditions: int) -> tuple[Counts, Ints]:
+    """Counts of the ordered pairs that occur, and each vote's row among them."""
+    pair = left * n_conditions + right
+    table = np.bincount(pair * 3 + choice, minlength=3 * n_conditions**2).reshape(-1, 3)
+    present = np.flatnonzero(table.sum(axis=1))
+    row = np.full(len(table), -1, dtype=np.int64)
+    row[present] = np.arange(len(present))
+    counts = Counts(present // n_conditions, present % n_conditions, table[present].astype(float), n_conditions)
+    return counts, row[pair]
+
+
+def _reach(edges: np.ndarray) -> np.ndarray:
+    """Transitive closure of a small boolean adjacency matrix."""
+    closure = edges | np.eye(len(edges), dtype=bool)
+    for k in range(len(edges)):
+        closure |= closure[:, k, None] & closure[k]
+    return np.asarray(closure)
+
+
+def _require_connected(counts: Counts, names: list[str]) -> None:
+    edges = np.zeros((len(names), len(names)), dtype=bool)
+    edges[counts.left, counts.right] = edges[counts.right, counts.left] = True
+    linked = _reach(edges)[0]
+    if not linked.all():
+        groups = [[name for name, flag in zip(names, linked, strict=True) if flag == side] for side in (True, False)]
+        raise EstimateError(
+            f"no votes connect {_listed(groups[0])} with {_listed(groups[1])}",
+            "conditions that are linked by comparisons",
+            "rank the groups apart (--where)",
+        )
+    if counts.votes[:, TIE].sum() == counts.votes.sum():
+        raise EstimateError("every vote is a tie", "some preferences", "no strengths can be told apart")
+
+
+def unbeaten(counts: Counts, names: tuple[str, ...]) -> list[str]:
+    """Conditions that no chain of losses and ties links to all others: their strengths have no finite maximum."""
+    beats = np.zeros((len(names), len(names)), dtype=bool)
+    for side, winner, loser in ((LEFT, counts.left, counts.right), (RIGHT, counts.right, counts.left)):
+        won = (counts.votes[:, side] + counts.votes[:, TIE]) > 0
+        beats[winner[won], loser[won]] = True
+    reach = _reach(beats)
+    return [name for k, name in enumerate(names) if not reach[:, k].all()]
+
+
+def finite_counts(counts: Counts, names: tuple[str, ...], pseudo_wins: float) -> tuple[Counts, tuple[str, ...]]:
+    """Counts with a finite maximum, and what the reader must be told.
+
+    Where some group of conditions never loses, `pseudo_wins` wins are added on each side of every ordered pair.
+
+    Raises
+    ------
+    EstimateError
+        Such a group, and `pseudo_wins` is 0.
+    """
+    apart = unbeaten(counts, names)
+    if not apart:
+        return counts, ()
+    if pseudo_wins <= 0:
+        raise EstimateError(
+            f"an infinite estimate: {_listed(apart)} never lost to some of the others, directly or by a chain of votes",
+            "wins and losses that link all conditions",
+            "collect more votes, leave a condition out (--where), or add half a win each way (--pseudo-wins 0.5)",
+        )
+    more = counts.votes + np.array([pseudo_wins, pseudo_wins, 0])
+    warning = (
+        f"{_listed(apart)} never lost to some of the others, so {pseudo_wins:g} wins were added on each side of every "
+        "pair; the strengths are finite only by that"
+    )
+    return Counts(counts.left, counts.right, more, counts.n_conditions), (warning,)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
