@@ -34,6 +34,7 @@ _HOME = {
     "planned_contrasts": "contrasts",
     "rank_conditions": "ranking",
     "steering_consistency": "consistency",
+    "monitor_votes": "monitor",
     "Population": "results",
     "Report": "report",
     "write_report": "report",

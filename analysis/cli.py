@@ -20,6 +20,7 @@ COMMANDS = {
     "contrasts": ("contrasts", "planned comparisons with Holm's correction and simultaneous intervals"),
     "ranking": ("ranking", "strengths of all conditions from votes with ties"),
     "consistency": ("consistency", "do steered images carry a personal style across prompts?"),
+    "monitor": ("monitor", "may the study stop? evidence that holds however often one looks"),
     "accuracy": ("accuracy", "pairwise accuracy of reward models, by person and for the population"),
     "tie-curve": ("tie_curve", "accuracy against the tie margin, with the curve of constant skill"),
     "disagreement": ("disagreement", "who is right where two people disagree"),
