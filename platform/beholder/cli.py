@@ -8,11 +8,13 @@ from typing import Annotated
 
 import typer
 
+from beholder.cli_runs import runs
 from beholder.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Measure and serve personal taste in images.")
 models = typer.Typer(no_args_is_help=True, help="The small models that run without a GPU.")
 app.add_typer(models, name="models")
+app.add_typer(runs, name="runs")
 
 Cache = Annotated[
     Path | None,

@@ -8,7 +8,8 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from beholder.engine.environment import instruction_set, worker_environment
 from beholder.engine.progress import Progress, progress_for
 from beholder.engine.run import Engine, StageRun
+from beholder.engine.runlog import RunCancelledError, RunLog
 from beholder.engine.stage import Item, Stage
 from beholder.errors import EngineError, StoreError, UserError
 from beholder.plans import Plan, load_plan
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 QUARANTINED = 3
 """Exit status of a job that finished, but set some rows aside."""
+STOPPED = 130
+"""Exit status of a job that was cancelled, or stopped with Ctrl-C."""
 
 
 @dataclass
@@ -106,7 +110,7 @@ class Context:
 
     def _unchanged(self, name: str, digest: str) -> bool:
         record = self.store.read_record(f"table-{name}")
-        return bool(record) and record["digest"] == digest and self.store.has_table(name)
+        return record is not None and record["digest"] == digest and self.store.has_table(name)
 
     def provenance(self, inputs: Sequence[str] = ()) -> dict[str, Any]:
         """Plan, seed, inputs, versions and instruction set: what a reader needs to make the same again."""
@@ -188,7 +192,8 @@ def run_job(
     Returns
     -------
     int
-        0 when every item is done, 3 when some rows are quarantined, 2 for a user's mistake, 130 after Ctrl-C.
+        0 when every item is done, 3 when some rows are quarantined, 2 for a user's mistake, 130 after Ctrl-C or
+        `beholder runs cancel`.
     """
     arguments = parser(job, description).parse_args(argv)
     started = time.monotonic()
@@ -198,18 +203,26 @@ def run_job(
             print(canonical_json({"job": job, "plan_hash": plan.hash, "would_make": dict(forecast(plan))}))
             return 0
         context = open_context(arguments)
-        try:
+        run_log = RunLog(context.store, run_id(job, context.plan), job, context.plan.hash, context.progress)
+        context.progress, context.engine = run_log, replace(context.engine, progress=run_log)
+        with closing(context.engine), run_log:
             body(context)
-        finally:
-            context.engine.close()
+    except RunCancelledError as error:
+        print(f"{job}: {error}", file=sys.stderr)
+        return STOPPED
     except UserError as error:
         print(f"{job}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{job}: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+        return STOPPED
     print(last_line(job, context, time.monotonic() - started))
     return QUARANTINED if context.counts.get("quarantined") else 0
+
+
+def run_id(job: str, plan: Plan) -> str:
+    """The id of a job under a plan: the same at every attempt."""
+    return f"{job}-{plan.hash[:12]}"
 
 
 def last_line(job: str, context: Context, seconds: float) -> str:
@@ -217,7 +230,7 @@ def last_line(job: str, context: Context, seconds: float) -> str:
     return json.dumps(
         {
             "job": job,
-            "run_id": f"{job}-{context.plan.hash[:12]}",
+            "run_id": run_id(job, context.plan),
             "store": str(context.store.root),
             "digest": key_of(context.digests),
             "tables": context.digests,

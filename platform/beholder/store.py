@@ -7,6 +7,7 @@ Layout of a store::
     ledger/<stage>/<writer>.jsonl results of a stage, one line a row, one file a writer
     tables/<name>.parquet         tidy tables, replaced whole
     records/<name>.json           how each table or report was made
+    runs/<run>/state.json         what a run is doing
 """
 
 from __future__ import annotations
@@ -52,6 +53,19 @@ class Store:
             raise StoreError(
                 f"cannot write to {self.root}: {error.strerror}", remedy="choose another --store"
             ) from error
+
+    @classmethod
+    def existing(cls, root: str | os.PathLike[str]) -> Store:
+        """A store that is there already; nothing is made.
+
+        Raises
+        ------
+        StoreError
+            If the folder is no store.
+        """
+        if not (Path(root) / "store.json").exists():
+            raise StoreError(f"{root} is no store", "a folder with store.json", "give the --store of a job that ran")
+        return cls(root)
 
     # --- files -------------------------------------------------------------------------------------------------
     def put_image(self, key: str, data: bytes, suffix: str = ".png") -> str:
