@@ -10,9 +10,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from PIL import Image, ImageDraw, ImageFont
+
 from beholder.models.generators.scenes.attributes import MEDIA, Attributes
 from beholder.models.generators.scenes.render import paint_exact
-from PIL import Image, ImageDraw, ImageFont
 
 Tile = tuple[str, str, str, dict[str, float], int]
 TILES: tuple[Tile, ...] = (  # caption, subject, medium, axes, seed

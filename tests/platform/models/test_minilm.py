@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from beholder.errors import WeightsError
 from beholder.models.encoders.minilm import CACHE_SIZE, MiniLM
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+
 from beholder.steering.search import (
     RewriteRequest,
     Scored,
