@@ -9,7 +9,7 @@ table            required columns                                             on
 `ratings`        user_id, image_id, score (integer ticks)                     user, image, occasion
 `votes`          participant_id, prompt_id, left_condition, right_condition,  participant, trial_id (when given)
                  choice (left, right, tie)
-`predictions`    model, user_id, image_id, score                              model, user, image
+`predictions`    model, user_id, image_id, score                              model, user, image, split
 `steered`        user_id, prompt_id, run, embedding (list of floats)          user, prompt, run, condition
 `users`          user_id                                                      user
 `images`         image_id, path                                               image
@@ -102,7 +102,10 @@ _DEFINITIONS: dict[str, _Definition] = {
         "keep one row a trial",
     ),
     "predictions": _Definition(
-        ("model", "user_id", "image_id"), ("model", "user_id", "image_id", "score"), ("model", "user_id", "image_id")
+        ("model", "user_id", "image_id"),
+        ("model", "user_id", "image_id", "score"),
+        ("model", "user_id", "image_id"),
+        optional_key=("split",),
     ),
     "steered": _Definition(
         ("user_id", "prompt_id"),
@@ -269,7 +272,7 @@ def check_votes(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_predictions(frame: pd.DataFrame) -> pd.DataFrame:
-    """Check a `predictions` table: finite scores, one row for each model, user and image.
+    """Check a `predictions` table: finite scores, one row for each model, user, image and (when given) split.
 
     Raises
     ------
