@@ -24,11 +24,11 @@ AXIS_WORDS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
         ),
         "rough": (
             "rough rugged coarse gritty craggy stormy choppy turbulent weathered textured",
-            "smooth calm sleek silky polished glassy still serene glossy",
+            "smooth calm sleek silky polished glassy serene glossy",
         ),
         "busy": (
             "busy crowded cluttered detailed intricate ornate elaborate bustling dense lush ornamented",
-            "minimal minimalist minimalistic minimalism empty sparse simple bare uncluttered plain lonely",
+            "minimal minimalist minimalistic minimalism empty sparse simple bare uncluttered lonely",
         ),
         "close": (
             "close closeup close-up macro near nearby towering huge foreground",
@@ -54,7 +54,7 @@ MODIFIERS: Mapping[str, float] = {
 """What follows in the clause asks for this much of the usual. `bit`, `touch`, `hint` and `little` only after an a."""
 
 NEGATIONS: Mapping[str, float] = {
-    "not": -0.8, "no": -0.8, "without": -0.8, "never": -0.8, "non": -0.8, "nothing": -0.8, "lacking": -0.8,
+    "not": -0.8, "no": -0.8, "without": -0.8, "never": -0.8, "non": -0.8, "lacking": -0.8,
     "neither": -0.8, "nor": -0.8, "isn't": -0.8, "less": -0.6, "hardly": -0.6, "barely": -0.6, "scarcely": -0.6,
 }  # fmt: skip
 """What follows in the clause counts this much, that is, mostly for the other end."""
