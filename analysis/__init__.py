@@ -35,6 +35,8 @@ _HOME = {
     "rank_conditions": "ranking",
     "steering_consistency": "consistency",
     "monitor_votes": "monitor",
+    "power_by_simulation": "power",
+    "pilot_effects": "pilot",
     "Population": "results",
     "Report": "report",
     "write_report": "report",

@@ -21,6 +21,7 @@ COMMANDS = {
     "ranking": ("ranking", "strengths of all conditions from votes with ties"),
     "consistency": ("consistency", "do steered images carry a personal style across prompts?"),
     "monitor": ("monitor", "may the study stop? evidence that holds however often one looks"),
+    "power": ("power", "how likely a study is to find an effect, and how many people it needs"),
     "accuracy": ("accuracy", "pairwise accuracy of reward models, by person and for the population"),
     "tie-curve": ("tie_curve", "accuracy against the tie margin, with the curve of constant skill"),
     "disagreement": ("disagreement", "who is right where two people disagree"),
@@ -88,7 +89,7 @@ def _run(argv: Sequence[str]) -> int:
         result: Result = importlib.import_module(f"analysis.commands.{module}").run(args)
     except EstimateError as error:
         files = ", ".join(str(v) for k, v in vars(args).items() if isinstance(v, Path) and k != "out")
-        raise EstimateError(f"{files}: {error.found}", error.allowed, error.remedy) from None
+        raise EstimateError(f"{files}: {error.found}" if files else error.found, error.allowed, error.remedy) from None
     if args.out is not None:
         write_result(result, args.out)
     if args.json:
