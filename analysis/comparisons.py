@@ -1,4 +1,4 @@
-"""A table of votes as counts of ordered pairs, and whether these counts have a finite ranking.
+"""A table of votes as counts of ordered pairs.
 
 All that a model of strengths needs of a million votes are the counts of (left, right, choice) and, for the standard
 errors, which of these kinds each vote is.
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.clusters import Ints, integer_codes
-from analysis.davidson import LEFT, RIGHT, TIE, Counts
+from analysis.davidson import Counts
 from analysis.errors import EstimateError
+from analysis.existence import require_connected
 from analysis.results import Exclusions
 from analysis.tables import CHOICES
 
@@ -82,7 +83,7 @@ def comparisons(votes: pd.DataFrame) -> Comparisons:
         left, right = (np.searchsorted(kept, x) for x in (left, right))
         names = [names[k] for k in kept]
     counts, row = _count(left, right, choice, len(names))
-    _require_connected(counts, names)
+    require_connected(counts, names)
     (people_codes, n_people), (item_codes, n_items) = integer_codes(people), integer_codes(items)
     cell = row * 3 + choice
     return Comparisons(tuple(names), counts, cell, people_codes, item_codes, n_people, n_items, exclusions)
@@ -113,73 +114,10 @@ def _positions(values: pd.Series, names: list[str]) -> Ints:
 def _count(left: Ints, right: Ints, choice: Ints, n_conditions: int) -> tuple[Counts, Ints]:
     """Counts of the ordered pairs that occur, and each vote's row among them."""
     pair = left * n_conditions + right
-    table = np.bincount(pair * 3 + choice, minlength=3 * n_conditions**2).reshape(-1, 3)
-    present = np.flatnonzero(table.sum(axis=1))
-    row = np.full(len(table), -1, dtype=np.int64)
-    row[present] = np.arange(len(present))
-    counts = Counts(present // n_conditions, present % n_conditions, table[present].astype(float), n_conditions)
-    return counts, row[pair]
-
-
-def _reach(edges: np.ndarray) -> np.ndarray:
-    """Transitive closure of a small boolean adjacency matrix."""
-    closure = edges | np.eye(len(edges), dtype=bool)
-    for k in range(len(edges)):
-        closure |= closure[:, k, None] & closure[k]
-    return np.asarray(closure)
-
-
-def _require_connected(counts: Counts, names: list[str]) -> None:
-    edges = np.zeros((len(names), len(names)), dtype=bool)
-    edges[counts.left, counts.right] = edges[counts.right, counts.left] = True
-    linked = _reach(edges)[0]
-    if not linked.all():
-        groups = [[name for name, flag in zip(names, linked, strict=True) if flag == side] for side in (True, False)]
-        raise EstimateError(
-            f"no votes connect {_listed(groups[0])} with {_listed(groups[1])}",
-            "conditions that are linked by comparisons",
-            "rank the groups apart (--where)",
-        )
-    if counts.votes[:, TIE].sum() == counts.votes.sum():
-        raise EstimateError("every vote is a tie", "some preferences", "no strengths can be told apart")
-
-
-def unbeaten(counts: Counts, names: tuple[str, ...]) -> list[str]:
-    """Conditions that no chain of losses and ties links to all others: their strengths have no finite maximum."""
-    beats = np.zeros((len(names), len(names)), dtype=bool)
-    for side, winner, loser in ((LEFT, counts.left, counts.right), (RIGHT, counts.right, counts.left)):
-        won = (counts.votes[:, side] + counts.votes[:, TIE]) > 0
-        beats[winner[won], loser[won]] = True
-    reach = _reach(beats)
-    return [name for k, name in enumerate(names) if not reach[:, k].all()]
-
-
-def finite_counts(counts: Counts, names: tuple[str, ...], pseudo_wins: float) -> tuple[Counts, tuple[str, ...]]:
-    """Counts with a finite maximum, and what the reader must be told.
-
-    Where some group of conditions never loses, `pseudo_wins` wins are added on each side of every ordered pair.
-
-    Raises
-    ------
-    EstimateError
-        Such a group, and `pseudo_wins` is 0.
-    """
-    apart = unbeaten(counts, names)
-    if not apart:
-        return counts, ()
-    if pseudo_wins <= 0:
-        raise EstimateError(
-            f"an infinite estimate: {_listed(apart)} never lost to some of the others, directly or by a chain of votes",
-            "wins and losses that link all conditions",
-            "collect more votes, leave a condition out (--where), or add half a win each way (--pseudo-wins 0.5)",
-        )
-    more = counts.votes + np.array([pseudo_wins, pseudo_wins, 0])
-    warning = (
-        f"{_listed(apart)} never lost to some of the others, so {pseudo_wins:g} wins were added on each side of every "
-        "pair; the strengths are finite only by that"
-    )
-    return Counts(counts.left, counts.right, more, counts.n_conditions), (warning,)
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    if n_conditions**2 <= 1_000_000:
+        seen = np.bincount(pair, minlength=n_conditions**2) > 0
+        present, row = np.flatnonzero(seen), (np.cumsum(seen) - 1)[pair]
+    else:
+        present, row = np.unique(pair, return_inverse=True)
+    table = np.bincount(row * 3 + choice, minlength=3 * len(present)).reshape(-1, 3).astype(float)
+    return Counts(present // n_conditions, present % n_conditions, table, n_conditions), row

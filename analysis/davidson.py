@@ -29,11 +29,9 @@ Ties = Literal["davidson", "rao-kupper"]
 
 LEFT, RIGHT, TIE = range(3)
 MAX_STEPS = 100
-TOLERANCE = 1e-10
+TOLERANCE = 1e-9
+"""Gain in log-likelihood left at the last step but one; Newton's last step squares what remains."""
 
-LARGEST_DIFFERENCE = 15.0
-"""Difference of log strengths within a compared pair taken for infinite: one loss in three million votes. Newton's
-steps on a likelihood without a maximum stop near 23, where nothing is left to gain at this tolerance."""
 
 Kernel = Callable[[Floats, float], tuple[Floats, Floats, Floats]]
 """(difference d of the two utilities (m,), tie parameter) -> log probability of left, right, tie (m, 3), and its
@@ -156,8 +154,11 @@ def fit_counts(counts: Counts, design: Floats, ties: Ties) -> Fit:
     Raises
     ------
     EstimateError
-        The information matrix is singular (an effect that the design cannot tell apart), the maximum lies at infinity,
-        or Newton does not converge.
+        The information matrix is singular (an effect that the design cannot tell apart) or Newton does not converge.
+
+    Notes
+    -----
+    Where the maximum lies at infinity the steps stop at large differences: see `analysis.existence` for the checks.
     """
     n_utility, m = design.shape[1], len(counts.left)
     kernel, has_ties = KERNELS[ties], counts.has_ties
@@ -169,11 +170,11 @@ def fit_counts(counts: Counts, design: Floats, ties: Ties) -> Fit:
             slope = np.stack([expit(-d), -expit(d)], axis=1)
             scores = np.concatenate([slope[:, :, None] * design[:, None], np.zeros((m, 1, n_utility))], axis=1)
             weight = counts.votes.sum(axis=1) * expit(d) * expit(-d)
-            return float((counts.votes[:, :2] * log_p).sum()), scores, (design * weight[:, None]).T @ design
+            return float((counts.votes[:, :2] * log_p).sum()), scores, _weighted_cross(design, weight)
         log_p, gradient, hessian = kernel(d, theta[-1])
         total = np.einsum("mc,mcij->mij", counts.votes, hessian)
         information = np.empty((n_utility + 1, n_utility + 1))
-        information[:-1, :-1] = -(design * total[:, 0, 0, None]).T @ design
+        information[:-1, :-1] = _weighted_cross(design, -total[:, 0, 0])
         information[:-1, -1] = information[-1, :-1] = -design.T @ total[:, 0, 1]
         information[-1, -1] = -total[:, 1, 1].sum()
         scores = np.concatenate([gradient[:, :, :1] * design[:, None], gradient[:, :, 1:]], axis=2)
@@ -184,14 +185,7 @@ def fit_counts(counts: Counts, design: Floats, ties: Ties) -> Fit:
         theta[-1] = START[ties]
     bounded = has_ties and ties == "rao-kupper"
     theta, information, scores, value, steps = _newton(evaluate, theta, counts.votes, bounded)
-    fit = Fit(theta, information, scores, value, steps, design, ties)
-    if np.abs(fit.differences).max() > LARGEST_DIFFERENCE:
-        raise EstimateError(
-            "an infinite estimate: some condition, or side, wins every vote that could tell its strength",
-            "wins and losses that link all conditions",
-            "collect more votes, fit no order effect, or add half a win each way (--pseudo-wins 0.5)",
-        )
-    return fit
+    return Fit(theta, information, scores, value, steps, design, ties)
 
 
 def _newton(
@@ -201,9 +195,9 @@ def _newton(
     value, scores, information = evaluate(theta)
     for step in range(1, MAX_STEPS + 1):
         gradient = np.einsum("mc,mck->k", votes, scores)
-        move = _move(information, gradient)
-        if gradient @ move < TOLERANCE * max(1.0, abs(value)):  # twice the gain still to be had
-            theta = theta + move  # the last step is free and squares the remaining error
+        move = _move(information, gradient, examine=step == 1)
+        if gradient @ move < 2 * max(TOLERANCE, 1e-14 * abs(value)):  # twice the gain still to be had
+            theta = theta + move
             value, scores, information = evaluate(theta)
             return theta, information, scores, value, step
         scale = 1.0
@@ -220,13 +214,23 @@ def _newton(
     raise EstimateError(f"no convergence in {MAX_STEPS} Newton steps", remedy="look for a condition that always wins")
 
 
-def _move(information: Floats, gradient: Floats) -> Floats:
-    """Newton's step; singular information means that the design cannot tell two effects apart."""
+def _weighted_cross(design: Floats, weight: Floats) -> Floats:
+    """Design' diag(weight) design; with hundreds of conditions most of the design is zeros."""
+    if design.shape[1] <= 200:
+        return np.asarray((design * weight[:, None]).T @ design)
+    from scipy.sparse import csr_array
+
+    sparse = csr_array(design)
+    return np.asarray((sparse.T.multiply(weight) @ sparse).toarray())
+
+
+def _move(information: Floats, gradient: Floats, examine: bool) -> Floats:
+    """Newton's step; singular information at the start means that the design cannot tell two effects apart."""
     try:
         move = np.linalg.solve(information, gradient)
     except np.linalg.LinAlgError:
         move = np.full_like(gradient, np.nan)
-    if not np.isfinite(move).all() or np.linalg.cond(information) > 1e12:
+    if not np.isfinite(move).all() or (examine and np.linalg.cond(information, 1) > 1e13):
         raise EstimateError(
             "the votes cannot tell all strengths and the order effect apart",
             "pairs that connect all conditions, seen in both orders",

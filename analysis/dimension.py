@@ -19,6 +19,7 @@ from analysis.clusters import Floats
 from analysis.comparisons import Comparisons
 from analysis.davidson import LEFT, RIGHT, TIE, Counts, Fit, choice_log_probabilities, fit_counts
 from analysis.errors import EstimateError
+from analysis.existence import require_finite
 from analysis.results import Population
 from analysis.sandwich import two_way_sandwich
 
@@ -78,7 +79,7 @@ def dimension_test(fit: Fit, counts: Counts, data: Comparisons, population: Popu
     -------
     dict or None
         `statistic` F, `df`, `df_error`, `design_effect`, `p`. None when the larger model is no larger, has more than
-        200 pairs, or has no finite maximum.
+        200 pairs or no finite maximum, or every cluster fits exactly.
     """
     pair, pairs = _unordered(counts)
     n_extra = len(pairs) - (counts.n_conditions - 1)
@@ -89,15 +90,16 @@ def dimension_test(fit: Fit, counts: Counts, data: Comparisons, population: Popu
     order = fit.design[:, counts.n_conditions - 1 :]
     try:
         larger = fit_counts(counts, np.column_stack([free, order]), fit.ties)
+        require_finite(larger, counts)
     except EstimateError:
         return None
     scores = larger.scores.reshape(-1, larger.scores.shape[-1])
     sandwich = two_way_sandwich(larger.information, scores, data.cell, data.people, data.items, population)
     restriction = _restrictions(pairs, counts.n_conditions, len(larger.parameters))
     model = restriction @ np.linalg.inv(larger.information) @ restriction.T
-    robust = restriction @ sandwich.covariance @ restriction.T
-    design_effect = float(np.trace(np.linalg.solve(model, robust))) / n_extra
-    if design_effect <= 0 or sandwich.df < 1:
+    robust = [restriction @ part @ restriction.T for part in sandwich.parts]
+    design_effect = max(float(np.trace(np.linalg.solve(model, part))) for part in robust) / n_extra
+    if design_effect <= 1e-9:
         return None
     statistic = max(2 * (larger.log_likelihood - fit.log_likelihood), 0.0) / design_effect / n_extra
     p = float(fdtrc(n_extra, sandwich.df, statistic))

@@ -16,10 +16,11 @@ import numpy as np
 
 from analysis.charts import interval_chart
 from analysis.clusters import Floats, t_quantile, two_sided_p
-from analysis.comparisons import Comparisons, comparisons, finite_counts
+from analysis.comparisons import Comparisons, comparisons
 from analysis.davidson import TIE, Fit, Ties, choice_log_probabilities, fit_counts, strength_design
 from analysis.dimension import PairFit, dimension_test, pair_fits
 from analysis.errors import EstimateError
+from analysis.existence import finite_counts, require_finite
 from analysis.multiplicity import holm
 from analysis.results import Population, Provenance, Result, p_text
 from analysis.sandwich import Sandwich, two_way_sandwich
@@ -207,6 +208,7 @@ def rank_conditions(
     if not data.both_orders and order_effect is None:
         warnings += ("every pair was seen in one order only: a preference for a side cannot be told from strength",)
     fit = fit_counts(counts, strength_design(counts, names.index(reference), with_order), ties)
+    require_finite(fit, counts)
     sandwich = _sandwich(fit, data, population)
     estimand, few = estimand_for(
         f"log strength of each condition relative to {reference}", population, data.n_people, data.n_items

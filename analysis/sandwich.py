@@ -40,10 +40,11 @@ class Sandwich:
     @property
     def covariance(self) -> Floats:
         """The matrix that belongs to the population, before the larger one-way variance is taken."""
-        return self._parts[0]
+        return self.parts[0]
 
     @property
-    def _parts(self) -> list[Floats]:
+    def parts(self) -> list[Floats]:
+        """The matrices of which a variance is the largest; with both sides sampled two-way and one-way."""
         people, items = self.population.people == "new", self.population.items == "new"
         if people and items:
             parts = [self.two_way, self.by_people, self.by_items]
@@ -60,7 +61,7 @@ class Sandwich:
 
     def variance(self, contrast: Floats) -> float:
         """Variance of `contrast @ parameters`: with both sides sampled, the largest of two-way and one-way."""
-        return max(float(contrast @ v @ contrast) for v in self._parts)
+        return max(float(contrast @ v @ contrast) for v in self.parts)
 
     def se(self, contrast: Floats) -> float:
         """Square root of `variance`."""
