@@ -25,7 +25,16 @@ def canonical_json(value: Any) -> str:
     TypeError
         For NaN, infinities and types outside JSON: they have no single canonical form.
     """
-    return json.dumps(_checked(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _ENCODE(value if _is_plain(value) else _checked(value))
+
+
+_ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+_PLAIN = frozenset({str, int, bool, type(None)})
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether this is the commonest kind, a flat mapping of text and whole numbers, which needs no further look."""
+    return type(value) is dict and _PLAIN.issuperset(map(type, value.values())) and all(type(k) is str for k in value)
 
 
 def _checked(value: Any) -> Any:

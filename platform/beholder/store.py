@@ -149,18 +149,23 @@ class LedgerWriter:
     """One writer's shard: each batch of rows is one `os.write`, so a kill cannot tear rows of different batches."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._fd = path, -1
+        self.path, self._fd = path, -1
 
-    def put(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append rows; the file is made at the first call, so idle writers leave nothing behind."""
-        data = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
+    def put(self, rows: Iterable[Mapping[str, Any]]) -> list[int]:
+        """Append rows and return their lengths in bytes.
+
+        The file is made at the first call, so idle writers leave nothing behind.
+        """
+        lines = [(json.dumps(row, allow_nan=False) + "\n").encode() for row in rows]
+        data = b"".join(lines)
         if not data:
-            return
+            return []
         if self._fd < 0:
-            self._fd = os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
+            self._fd = os.open(self.path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
         written = os.write(self._fd, data)
         if written != len(data):
-            raise StoreError(f"{self._path}: wrote {written} of {len(data)} bytes", remedy="is the disk full?")
+            raise StoreError(f"{self.path}: wrote {written} of {len(data)} bytes", remedy="is the disk full?")
+        return [len(line) for line in lines]
 
     def close(self) -> None:
         """Close the shard."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from beholder.engine.cluster import one_line, resources
@@ -86,9 +87,10 @@ class Pool:
 class Dispatch:
     """One run over one pool: who has which batch, and what is left to do."""
 
-    def __init__(self, pool: Pool, batches: Sequence[Sequence[Keyed]], patience: float) -> None:
+    def __init__(self, pool: Pool, batches: Iterable[Sequence[Keyed]], patience: float) -> None:
         self._pool, self._patience = pool, patience
-        self._queue = deque(Work(batch) for batch in batches)
+        self._source = iter(batches)
+        self._queue: deque[Work] = deque()
         self._refs: dict[Any, Worker] = {}
         self._failed_starts = 0
 
@@ -96,6 +98,7 @@ class Dispatch:
         """Hand out batches until all have come back."""
         import ray
 
+        self._refill()
         while self._queue or self._refs:
             waiting = [*self._refs, *self._pool.starting]
             done, _ = ray.wait(waiting, num_returns=1, timeout=self._patience)
@@ -134,8 +137,14 @@ class Dispatch:
         self._pool.workers.append(worker)
         self._feed()
 
+    def _refill(self) -> None:
+        """Take new batches, never more than the workers can hold: the plan may be longer than memory."""
+        wanted = (IN_FLIGHT + 1) * self._pool.size + 1 - len(self._queue)
+        self._queue.extend(Work(batch) for batch in islice(self._source, max(0, wanted)))
+
     def _feed(self) -> None:
         """Give batches out, first one to each free worker. A second waits there only while there are plenty."""
+        self._refill()
         for depth in range(1, IN_FLIGHT + 1):
             for worker in self._pool.workers:
                 plenty = depth == 1 or len(self._queue) > self._pool.size

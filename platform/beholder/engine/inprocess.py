@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Generator, Sequence
+import traceback
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from beholder.engine.environment import instruction_set
@@ -15,7 +16,9 @@ from beholder.store import Store
 
 ERROR_LENGTH = 300
 
-RESERVED = frozenset({"key", "item", "status", "error", "attempt", "seconds", "worker", "written_at", "versions"})
+RESERVED = frozenset(
+    {"key", "item", "status", "error", "trace", "attempt", "seconds", "worker", "written_at", "versions"}
+)
 """Columns the ledger gives every row; a stage's results may not use these names."""
 
 
@@ -29,6 +32,8 @@ class Outcome(NamedTuple):
     """Wall time of the batch, shared out evenly over its items."""
     worker: str
     instructions: str
+    trace: str | None = None
+    """Digest of the traceback: failures with one cause share it."""
 
 
 def worker_name() -> str:
@@ -60,7 +65,7 @@ def run_batch(stage: Stage, batch: Sequence[Keyed]) -> list[Outcome]:
         if len(batch) > 1:
             half = len(batch) // 2
             return run_batch(stage, batch[:half]) + run_batch(stage, batch[half:])
-        return [_outcome(batch[0].key, None, describe(error), time.perf_counter() - started)]
+        return [_failure(batch[0].key, error, time.perf_counter() - started)]
     if len(results) != len(batch):
         raise ValueError(f"stage {stage.name!r} gave {len(results)} results for {len(batch)} items")
     share = (time.perf_counter() - started) / len(batch)
@@ -73,12 +78,22 @@ def _checked(stage: Stage, key: str, result: dict[str, Any], seconds: float) -> 
     try:
         canonical_json(result)  # NaN, or an array: the ledger could not hold it exactly
     except TypeError as error:
-        return _outcome(key, None, describe(error), seconds)
-    return _outcome(key, result, None, seconds)
+        return _failure(key, error, seconds)
+    return Outcome(key, result, None, seconds, worker_name(), instruction_set())
 
 
-def _outcome(key: str, result: dict[str, Any] | None, error: str | None, seconds: float) -> Outcome:
-    return Outcome(key, result, error, seconds, worker_name(), instruction_set())
+def _failure(key: str, error: Exception, seconds: float) -> Outcome:
+    return Outcome(key, None, describe(error), seconds, worker_name(), instruction_set(), trace_digest(error))
+
+
+def trace_digest(error: BaseException) -> str:
+    """First 12 characters of the digest of an error's type and the functions and lines it passed through.
+
+    Values and addresses do not enter, so all failures with one cause share it; nor do folders of the machine.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    steps = [[os.path.basename(frame.filename), frame.name, frame.line] for frame in frames]
+    return key_of([type(error).__name__, steps])[:12]
 
 
 def identity_of(stage: Stage) -> str:
@@ -98,7 +113,9 @@ class InProcess:
         self.store = store
         self._ready: dict[str, Stage] = {}
 
-    def outcomes(self, stage: Stage, batches: Sequence[Sequence[Keyed]]) -> Generator[list[Outcome], None, None]:
+    def outcomes(
+        self, stage: Stage, batches: Iterable[Sequence[Keyed]], count: int
+    ) -> Generator[list[Outcome], None, None]:
         """Process the batches in order; yields each one's outcomes. Errors of `setup` are the caller's."""
         identity = identity_of(stage)
         if identity not in self._ready:

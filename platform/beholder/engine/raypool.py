@@ -7,7 +7,7 @@ round (rewrite, generate, score) then starts no process at all.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 
 from beholder.engine.cluster import connect
 from beholder.engine.dispatch import Dispatch, Pool
@@ -78,13 +78,15 @@ class RayPool:
         self._pools: dict[str, Pool] = {}
         self._started: bool | None = None
 
-    def outcomes(self, stage: Stage, batches: Sequence[Sequence[Keyed]]) -> Generator[list[Outcome], None, None]:
+    def outcomes(
+        self, stage: Stage, batches: Iterable[Sequence[Keyed]], count: int
+    ) -> Generator[list[Outcome], None, None]:
         """Process the batches; yields outcomes as they come. If stopped early, the stage's workers are killed."""
         if self._started is None:
             self._started = connect(self._address, self._workers)
         identity = identity_of(stage)
         gpus = self._gpus if str(stage.identity().get("device", "cpu")).startswith("cuda") else 0.0
-        size = min(self._limit(gpus), len(batches))
+        size = min(self._limit(gpus), count)
         pool = self._pools.pop(identity, None) or self._make(stage, gpus, size)
         try:
             pool.ensure(size)

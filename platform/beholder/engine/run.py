@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from beholder import __version__
 from beholder.engine.inprocess import Outcome
+from beholder.engine.ledger import Keys, Ledger, Row, short_key
 from beholder.engine.progress import Progress
-from beholder.engine.stage import Item, Keyed, Stage, keyed
+from beholder.engine.stage import Item, Keyed, KeyMaker, Stage, content_of
 from beholder.errors import EngineError
-from beholder.records import canonical_json, rows_digest
-from beholder.store import LedgerWriter, Store
-
-Row = dict[str, Any]
-"""A line of the ledger: key, item, status, error, attempt, seconds, worker, written_at, versions, and the result."""
+from beholder.records import rows_digest
+from beholder.store import Store
 
 TOLERATED = 3
 """Failed items that stop no run, however small: a share means little for a dozen items."""
@@ -31,10 +32,13 @@ class Backend(Protocol):
     store: Store
     """Where the workers write images: the engine's."""
 
-    def outcomes(self, stage: Stage, batches: Sequence[Sequence[Keyed]]) -> Generator[list[Outcome], None, None]:
-        """Process the batches; yields outcomes as they come, every item exactly once, in any order.
+    def outcomes(
+        self, stage: Stage, batches: Iterable[Sequence[Keyed]], count: int
+    ) -> Generator[list[Outcome], None, None]:
+        """Process `count` batches, taken as they are needed; yields outcomes as they come, in any order.
 
-        Closing the generator before its end stops the work and throws away what was under way.
+        Every item comes out exactly once. Closing the generator before its end stops the work and throws away what
+        was under way.
         """
         ...
 
@@ -49,19 +53,31 @@ class StageRun:
 
     Attributes
     ----------
-    rows : list of dict
-        One ledger row an item, in the order of the items given; failed ones have status "failed".
+    keys : array of S16, shape (items,)
+        The short key of every item given, in order.
     done, computed, failed : int
         Different items that were in the ledger before, that were computed now, and that are in quarantine now.
     seconds : float
         Wall time of this run.
+    ledger : Ledger
+        Where the rows lie.
     """
 
-    rows: list[Row]
+    keys: Keys
     done: int
     computed: int
     failed: int
     seconds: float
+    ledger: Ledger = field(repr=False)
+
+    def iter_rows(self) -> Iterator[Row]:
+        """One ledger row an item, in the order of the items given; failed ones have status "failed"."""
+        return self.ledger.rows(self.keys)
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """`iter_rows` in memory: for plans that fit there."""
+        return list(self.iter_rows())
 
     def ok_rows(self) -> list[Row]:
         """The rows with a result, in the order of the items."""
@@ -70,7 +86,7 @@ class StageRun:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the different ok rows, without times, attempts and workers: equal for equal results."""
-        return rows_digest({row["key"]: row for row in self.ok_rows()}.values())
+        return rows_digest(row for row in self.ledger.rows(np.unique(self.keys)) if row["status"] == "ok")
 
 
 def utc_now() -> datetime:
@@ -104,8 +120,7 @@ class Engine:
     max_failed: float = 0.05
     retries: int = 1
     clock: Callable[[], datetime] = utc_now
-    _ledgers: dict[str, dict[str, Row]] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _writers: dict[str, LedgerWriter] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _ledgers: dict[str, Ledger] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_failed <= 1:
@@ -117,6 +132,9 @@ class Engine:
 
     def run(self, stage: Stage, items: Sequence[Item], *, label: str | None = None) -> StageRun:
         """Do what is missing: items without an ok row that have not failed too often.
+
+        Items are gone through twice, once for their keys (16 bytes each are kept) and once for the work, so a sequence
+        that reads them from a table keeps memory small whatever its length.
 
         Parameters
         ----------
@@ -134,30 +152,33 @@ class Engine:
             If the stage breaks its contract.
         """
         started = time.perf_counter()
-        plan, positions = _plan(stage, items)
-        ledger = self._ledger(stage.name)
-        missing = [entry for entry in plan if self._is_missing(ledger.get(entry.key))]
-        asked = {key for key, _ in missing}
-        failures = [ledger[key] for key, _ in plan if key not in asked and ledger[key]["status"] == "failed"]
-        done, computed = len(plan) - len(missing) - len(failures), 0
+        maker, ledger = KeyMaker(stage), self._ledger(stage.name)
+        keys = np.fromiter((short_key(maker.key(item)) for item in items), dtype="S16", count=len(items))
+        first = np.unique(keys, return_index=True)[1]
+        ok, failed, attempts = ledger.status(keys[first])
+        missing = np.zeros(len(keys), dtype=bool)
+        missing[first] = ~ok & ~(failed & (attempts > self.retries))
+        done, failures, computed = int(ok.sum()), int((failed & (attempts > self.retries)).sum()), 0
+        guard = _Guard(self, stage, len(first))
         with (
-            self.progress.stage(label or stage.name, len(plan), done, len(failures)) as advance,
-            closing(self._compute(stage, missing, ledger)) as batches,
+            self.progress.stage(label or stage.name, len(first), done, failures) as advance,
+            closing(self._compute(stage, maker, items, missing, ledger)) as batches,
         ):
-            self._stop_if_hopeless(stage, failures, len(plan))
+            if failures:
+                worst = first[failed & (attempts > self.retries)][0]
+                guard.check(failures, lambda: ledger.row(keys[worst].ljust(16, b"\0")))
             for rows in batches:
-                failed = [row for row in rows if row["status"] == "failed"]
-                failures += failed
-                computed += len(rows) - len(failed)
-                advance(len(rows) - len(failed), len(failed))
-                self._stop_if_hopeless(stage, failures, len(plan))
-        rows = [dict(ledger[plan[position].key]) for position in positions]
-        return StageRun(rows, done, computed, len(failures), time.perf_counter() - started)
+                bad = [row for row in rows if row["status"] == "failed"]
+                failures, computed = failures + len(bad), computed + len(rows) - len(bad)
+                advance(len(rows) - len(bad), len(bad))
+                if bad:
+                    guard.check(failures, lambda bad=bad: bad[0])  # type: ignore[misc]
+        return StageRun(keys, done, computed, failures, time.perf_counter() - started, ledger)
 
     def close(self) -> None:
-        """Close the ledger's shards and the backend."""
-        for name in list(self._writers):
-            self._writers.pop(name).close()
+        """Close the ledgers' files and the backend. Rows of runs stay readable."""
+        for ledger in self._ledgers.values():
+            ledger.close()
         self.backend.close()
 
     def __enter__(self) -> Engine:
@@ -166,86 +187,70 @@ class Engine:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _compute(self, stage: Stage, missing: list[Keyed], ledger: dict[str, Row]) -> Generator[list[Row], None, None]:
+    def _compute(
+        self, stage: Stage, maker: KeyMaker, items: Sequence[Item], missing: NDArray[np.bool_], ledger: Ledger
+    ) -> Generator[list[Row], None, None]:
         """Do the missing items; each batch of rows is in the ledger before it is yielded."""
-        if not missing:
+        places = np.flatnonzero(missing)
+        if not len(places):
             return
-        batches = [missing[i : i + stage.batch_size] for i in range(0, len(missing), stage.batch_size)]
-        items = dict(missing)
-        with closing(self.backend.outcomes(stage, batches)) as stream:
+        under_way: dict[str, Item] = {}
+
+        def batches() -> Iterator[list[Keyed]]:
+            for start in range(0, len(places), stage.batch_size):
+                wanted = (items[place] for place in places[start : start + stage.batch_size].tolist())
+                batch = [Keyed(key, {**item, "_key": key}) for item in wanted if (key := maker.key(item))]
+                under_way.update(batch)
+                yield batch
+
+        count = -(-len(places) // stage.batch_size)
+        with closing(self.backend.outcomes(stage, batches(), count)) as stream:
             for outcomes in stream:
-                rows = [self._row(outcome, items[outcome.key], ledger.get(outcome.key)) for outcome in outcomes]
-                self._write(stage.name, rows)
-                ledger.update((row["key"], row) for row in rows)
+                rows = [self._row(o, under_way.pop(o.key), ledger.attempts(o.key) + 1) for o in outcomes]
+                ledger.put(rows)
                 yield rows
 
-    def _row(self, outcome: Outcome, item: Item, previous: Row | None) -> Row:
+    def _row(self, outcome: Outcome, item: Item, attempt: int) -> Row:
+        # The ledger's index reads key, status and attempt from fixed places: they come first, in this order.
         return {
             "key": outcome.key,
-            "item": _content(item),
             "status": "failed" if outcome.result is None else "ok",
+            "attempt": attempt,
+            "written_at": self.clock().isoformat(timespec="microseconds"),
+            "item": content_of(item),
             "error": outcome.error,
-            "attempt": (previous["attempt"] if previous else 0) + 1,
+            "trace": outcome.trace,
             "seconds": round(outcome.seconds, 6),
             "worker": outcome.worker,
-            "written_at": self.clock().isoformat(timespec="microseconds"),
             "versions": f"beholder {__version__}, {outcome.instructions}",
             **(outcome.result or {}),
         }
 
-    def _write(self, name: str, rows: list[Row]) -> None:
-        writer = self._writers.pop(name, None) or self.store.ledger_writer(name)
-        writer.put(rows)
-        # A writer that raised is not used again: what follows a torn line in its shard could not be read.
-        self._writers[name] = writer
-
-    def _ledger(self, name: str) -> dict[str, Row]:
+    def _ledger(self, name: str) -> Ledger:
         if name not in self._ledgers:
-            self._ledgers[name] = _index(self.store.ledger_rows(name))
+            self._ledgers[name] = Ledger(self.store, name)
         return self._ledgers[name]
 
-    def _is_missing(self, row: Row | None) -> bool:
-        return row is None or (row["status"] == "failed" and row["attempt"] <= self.retries)
 
-    def _stop_if_hopeless(self, stage: Stage, failures: list[Row], planned: int) -> None:
-        allowed = max(TOLERATED, int(self.max_failed * planned)) if self.max_failed else 0
-        if len(failures) <= allowed:
+@dataclass(frozen=True)
+class _Guard:
+    """Stops a run that is failing everywhere."""
+
+    engine: Engine
+    stage: Stage
+    planned: int
+
+    def check(self, failures: int, example: Callable[[], Row]) -> None:
+        """Raise once more have failed than are allowed; `example` is one of their rows."""
+        limit = self.engine.max_failed
+        allowed = max(TOLERATED, int(limit * self.planned)) if limit else 0
+        if failures <= allowed:
             return
-        first = failures[0]
+        row = example()
         raise EngineError(
-            f"stage {stage.name!r}: {len(failures)} of {planned} items failed, the first one with {first['error']}",
+            f"stage {self.stage.name!r}: {failures} of {self.planned} items failed, one of them with {row['error']}",
             f"at most {allowed} failed items",
-            f"look at the rows with status failed in {self.store.root / 'ledger' / stage.name} "
-            f"(first key {first['key'][:12]}, attempt {first['attempt']}), mend the cause, run again with "
-            "more retries if they were used up",
+            f"look at the rows with status failed in {self.engine.store.root / 'ledger' / self.stage.name} "
+            f"(this key {row['key'][:12]}, attempt {row['attempt']}), mend the cause, run again with more retries if "
+            "they were used up",
         )
-
-
-def _plan(stage: Stage, items: Sequence[Item]) -> tuple[list[Keyed], list[int]]:
-    """The different items with their keys, and for each item given its place among them."""
-    plan = keyed(stage, items)
-    if len(plan) == len(items):
-        return plan, list(range(len(items)))
-    # `keyed` keeps the first of equal items and their order, so counting the different ones gives their places.
-    places: dict[str, int] = {}
-    return plan, [places.setdefault(canonical_json(_content(item)), len(places)) for item in items]
-
-
-def _content(item: Item) -> Item:
-    """The part of an item that decides its result; names that start with "_" are only passed along."""
-    return {name: value for name, value in item.items() if not name.startswith("_")}
-
-
-def _index(rows: Iterable[Row]) -> dict[str, Row]:
-    """The row that counts for each key: the earliest ok one, or else the failed one with the most attempts."""
-    index: dict[str, Row] = {}
-    for row in rows:
-        other = index.get(row["key"])
-        if other is None or _rank(row) < _rank(other):
-            index[row["key"]] = row
-    return index
-
-
-def _rank(row: Row) -> tuple[bool, int, str]:
-    failed = row["status"] == "failed"
-    return failed, -row["attempt"] if failed else 0, row["written_at"]

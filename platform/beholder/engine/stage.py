@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from beholder.records import key_of
+from beholder.records import canonical_json
 from beholder.store import Store
 
 Item = dict[str, Any]
@@ -58,12 +59,27 @@ def stage_key(stage: Stage) -> dict[str, Any]:
     return {"stage": stage.name, "version": stage.version, **stage.identity()}
 
 
-def keyed(stage: Stage, items: Sequence[Item]) -> list[Keyed]:
+class KeyMaker:
+    """Keys of a stage's items; what all of them share is put into canonical form once."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._end = f',"stage":{canonical_json(stage_key(stage))}}}'
+
+    def key(self, item: Item) -> str:
+        """SHA-256 of `{"item": ..., "stage": ...}` as canonical JSON; fields that start with "_" do not enter."""
+        return hashlib.sha256(f'{{"item":{canonical_json(content_of(item))}{self._end}'.encode()).hexdigest()
+
+
+def content_of(item: Item) -> Item:
+    """The part of an item that decides its result; names that start with "_" are only passed along."""
+    return {name: value for name, value in item.items() if not name.startswith("_")}
+
+
+def keyed(stage: Stage, items: Iterable[Item]) -> list[Keyed]:
     """Items with their keys, doubles removed (first one kept, order kept)."""
-    shared = stage_key(stage)
+    maker = KeyMaker(stage)
     unique: dict[str, Item] = {}
     for item in items:
-        content = {name: value for name, value in item.items() if not name.startswith("_")}
-        key = key_of({"stage": shared, "item": content})
+        key = maker.key(item)
         unique.setdefault(key, {**item, "_key": key})
     return [Keyed(k, item) for k, item in unique.items()]

@@ -153,4 +153,4 @@ def test_stage_for_a_gpu_needs_one(ray_address, store):
     stage = Square()
     stage.identity = lambda: {"device": "cuda"}
     with pytest.raises(EngineError, match="no GPU"):
-        next(RayPool(store).outcomes(stage, [[]]))
+        next(RayPool(store).outcomes(stage, [[]], 1))

@@ -1,0 +1,103 @@
+"""How long a run takes to find out what is left to do, and how much memory a plan costs.
+
+    python tests/benchmarks/bench_ledger.py [--items 1000000]
+
+Writes a ledger of that many rows, opens it, and runs a plan that is all done; then a run that computes so many items in
+this process, against one of 10,000. Prints seconds, bytes an item and memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from beholder.engine.inprocess import InProcess
+from beholder.engine.ledger import Ledger
+from beholder.engine.progress import Quiet
+from beholder.engine.run import Engine
+from beholder.store import Store
+
+
+class Numbers(Sequence[dict[str, Any]]):
+    """A plan that is not in memory: item n is made when it is asked for."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, place: Any) -> Any:
+        if not 0 <= place < self.count:
+            raise IndexError(place)
+        return {"prompt": f"a picture of number {place}", "seed": place}
+
+
+class Name:
+    """A stage without work."""
+
+    name, version, batch_size = "name", 1, 16
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"batch_size": 16}
+
+    def setup(self, store: Store) -> None:
+        pass
+
+    def process(self, items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{"prompt": item["prompt"], "score": item["seed"] % 7} for item in items]
+
+
+def peak() -> float:
+    """Most memory of this process so far, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def compute(folder: str, count: int) -> None:
+    """One run in a process of its own: seconds, and the peak above the start."""
+    store, before = Store(folder), peak()
+    started = time.perf_counter()
+    with Engine(store, InProcess(store), Quiet()) as engine:
+        run = engine.run(Name(), Numbers(count))
+    print(f"{time.perf_counter() - started:.2f} {run.done} {run.computed} {peak() - before:.0f} {before:.0f}")
+
+
+def main() -> None:
+    """Run from a command line."""
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--items", type=int, default=1_000_000)
+    arguments.add_argument("--compute", nargs=2, metavar=("FOLDER", "COUNT"))
+    given = arguments.parse_args()
+    if given.compute:
+        compute(given.compute[0], int(given.compute[1]))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for count in (10_000, given.items):
+            place = str(Path(folder) / str(count))
+            for what in ("compute", "find all done"):
+                line = subprocess.run(
+                    [sys.executable, __file__, "--compute", place, str(count)],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                ).stdout.split()
+                print(
+                    f"{count:>9,} items, {what:<13}: {line[0]:>7} s, {line[1]} found, {line[2]} computed, "
+                    f"{line[3]} MB above {line[4]} MB"
+                )
+        started = time.perf_counter()
+        ledger = Ledger(Store(Path(folder) / str(given.items)), "name")
+        seconds = time.perf_counter() - started
+        entry = ledger._entries.itemsize
+        print(f"opening the ledger of {len(ledger):,} rows: {seconds:.2f} s, {entry} bytes a key; peak {peak():.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
