@@ -25,6 +25,8 @@ COMMANDS = {
     "accuracy": ("accuracy", "pairwise accuracy of reward models, by person and for the population"),
     "tie-curve": ("tie_curve", "accuracy against the tie margin, with the curve of constant skill"),
     "disagreement": ("disagreement", "who is right where two people disagree"),
+    "report": ("report", "everything a plan asks for, on one page, with a bundle to compute it again"),
+    "rerun": ("rerun", "compute every number of a report again from its bundle, and compare"),
 }
 """Command -> (module in analysis.commands, what it answers). Modules are imported when their command is used."""
 
