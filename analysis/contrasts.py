@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.charts import interval_chart
-from analysis.clusters import ClusterMean, Floats, integer_codes, t_quantile, two_way_meat
+from analysis.clusters import ClusterMean, Floats, cell_codes, integer_codes, meat, t_quantile, two_way_meat
 from analysis.errors import EstimateError
 from analysis.multiplicity import holm as holm
 from analysis.multiplicity import max_t_quantile
@@ -128,7 +128,7 @@ def planned_contrasts(
     trials = [focal_trials(votes, focal, against) for focal, against in pairs]
     fits = [clustered(one, population) for one in trials]
     means = [mean for mean, _ in fits]
-    correlation = _correlation(votes, trials, means)
+    correlation = _correlation(votes, trials, means, population)
     df = min(mean.df for mean in means)
     quantile = max_t_quantile(correlation, df, confidence, rng)
     adjusted = holm([mean.test(0.5)[1] for mean in means])
@@ -189,7 +189,9 @@ def _contrast(
     )
 
 
-def _correlation(votes: pd.DataFrame, trials: Sequence[FocalTrials], means: Sequence[ClusterMean]) -> Floats:
+def _correlation(
+    votes: pd.DataFrame, trials: Sequence[FocalTrials], means: Sequence[ClusterMean], population: Population
+) -> Floats:
     """Correlation of the estimates: contrasts share people and prompts, never a vote."""
     rows = np.concatenate([one.rows for one in trials])
     used = votes.iloc[rows]
@@ -198,13 +200,20 @@ def _correlation(votes: pd.DataFrame, trials: Sequence[FocalTrials], means: Sequ
     for k, (one, mean) in enumerate(zip(trials, means, strict=True)):
         scores[start : start + mean.n, k] = (one.y - mean.estimate) / mean.n
         start += mean.n
-    people, items = integer_codes(used["participant_id"])[0], integer_codes(used["prompt_id"])[0]
-    by_people, by_items, by_cells = two_way_meat(scores, people, items)
-    # the difference may be indefinite or have a zero on its diagonal; the sum of two meats never is
-    values, vectors = np.linalg.eigh(by_people + by_items - by_cells)
-    variance = (vectors * np.clip(values, 0, None)) @ vectors.T
-    if (np.diag(variance) <= 1e-3 * np.diag(by_people + by_items)).any():
-        variance = by_people + by_items
+    (people, n_people), (items, n_items) = (integer_codes(used[c]) for c in ("participant_id", "prompt_id"))
+    if population.people == "new" and population.items == "new":
+        by_people, by_items, by_cells = two_way_meat(scores, people, items)
+        # the difference may be indefinite or have a zero on its diagonal; the sum of two meats never is
+        values, vectors = np.linalg.eigh(by_people + by_items - by_cells)
+        variance = (vectors * np.clip(values, 0, None)) @ vectors.T
+        if (np.diag(variance) <= 1e-3 * np.diag(by_people + by_items)).any():
+            variance = by_people + by_items
+    elif population.people == "new":
+        variance = meat(scores, people, n_people)
+    elif population.items == "new":
+        variance = meat(scores, items, n_items)
+    else:
+        variance = meat(scores, *cell_codes(people, items, n_items))
     scale = np.sqrt(np.diag(variance))
     return np.asarray(variance / np.outer(scale, scale))
 

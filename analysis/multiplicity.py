@@ -14,8 +14,8 @@ import numpy as np
 from analysis.clusters import Floats
 from analysis.errors import EstimateError
 
-DRAWS = 200_000
-"""Draws of the multivariate t behind a simultaneous quantile: Monte Carlo error about .005."""
+DRAWS = 100_000
+"""Draws of the multivariate t behind a simultaneous quantile: Monte Carlo error about .008."""
 
 
 def holm(p: Sequence[float]) -> list[float]:

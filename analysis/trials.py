@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 LARGE_SHARE = 0.2
 """A participant or prompt with more than this share of the trials is named in a warning."""
 
+FEWEST_SOURCES = 10
+"""Source users below which clusters of people and prompts are not trusted without a word, however balanced."""
+
 LOGIT_BELOW, LOGIT_ABOVE = 0.1, 0.9
 """Outside these shares the interval is built on the logit."""
 
@@ -132,24 +135,44 @@ def _foreign_sources(used: pd.DataFrame, focal_left: np.ndarray) -> tuple[Ints |
     return codes[len(rater) :], codes[: len(rater)], bool((from_opponent | from_focal).all())
 
 
+def needs_source_clusters(trials: FocalTrials, population: Population) -> tuple[bool, tuple[str, ...]]:
+    """Whether source users must be clusters of their own, and what the reader must be told.
+
+    They must when one of them supplies more than twice an equal share 1/U of the trials of U people: clusters of people
+    and prompts alone then reject true hypotheses in up to a fifth of studies. With balanced opponents those two are
+    conservative, and the dyadic test is the sharper one beside them.
+    """
+    if trials.sources is None or trials.raters is None or population.people == "these":
+        return False, ()
+    foreign = trials.sources[trials.sources != trials.raters]
+    n_sources = len(np.unique(foreign))
+    share = largest_source_share(foreign, int(trials.people.max()) + 1) * len(foreign) / len(trials.people)
+    if share > LARGEST_SHARE_OF_A_SOURCE:
+        warning = (
+            f"one source user supplies {share:.1f} times an equal share of the trials, so source users are "
+            "clusters of their own; balance the opponents in the next study"
+        )
+        return True, (warning,)
+    if n_sources < FEWEST_SOURCES:
+        return False, (
+            f"only {n_sources} source users: the result leans on their images; use {FEWEST_SOURCES} or more",
+        )
+    return False, ()
+
+
 def clustered(trials: FocalTrials, population: Population) -> tuple[ClusterMean, tuple[str, ...]]:
     """Mean of `trials.y` with the clusters the design asks for, and what the reader must be told about them."""
-    people, items, warnings = trials.people, trials.items, []
-    mean: ClusterMean | None = None
-    if trials.sources is not None and trials.raters is not None and population.people == "new":
-        foreign = trials.sources[trials.sources != trials.raters]
-        share = largest_source_share(foreign, int(people.max()) + 1) * len(foreign) / len(people)
-        if share > LARGEST_SHARE_OF_A_SOURCE:
-            source_codes = integer_codes(trials.sources)[0]
-            warnings.append(
-                f"one source user supplies {share:.1f} times an equal share of the trials, so source users are "
-                "clusters of their own; balance the opponents in the next study"
-            )
-            if population.items == "new":
-                mean = three_way_mean(trials.y, people, items, source_codes)
-            else:
-                mean = cluster_mean(trials.y, people, source_codes)
-    mean = mean or cluster_mean(trials.y, people, items, population)
+    people, items = trials.people, trials.items
+    with_sources, told = needs_source_clusters(trials, population)
+    warnings = list(told)
+    if with_sources and trials.sources is not None:
+        source_codes = integer_codes(trials.sources)[0]
+        if population.items == "new":
+            mean = three_way_mean(trials.y, people, items, source_codes)
+        else:
+            mean = cluster_mean(trials.y, people, source_codes)
+    else:
+        mean = cluster_mean(trials.y, people, items, population)
     for name, codes in (("participant", people), ("prompt", items)):
         largest = np.bincount(codes).max() / len(codes)
         if largest > LARGE_SHARE and int(codes.max()) + 1 >= FEWEST_FOR_NEW:

@@ -14,13 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from scipy.special import ndtr
 
 from analysis import charts
-from analysis.clusters import dyadic_mean, effective_clusters, t_quantile
+from analysis.clusters import dyadic_mean, effective_clusters, integer_codes, t_quantile, three_way_mean
 from analysis.errors import EstimateError
 from analysis.results import Population, Provenance, Result, p_text, percent
 from analysis.tables import check_votes
@@ -56,8 +56,9 @@ class WinRate(Result):
         Mean of the win rates on the left and on the right; NaN when the focal image was always on one side.
     net_benefit, cohens_h : float
         P(win) - P(loss); 2 asin sqrt(w) - pi/2.
-    dyadic : mapping or None
-        `se`, `df`, `t`, `p` with each person as one cluster whether judge or source; only for own-other comparisons.
+    three_way, dyadic : mapping or None
+        `se`, `df`, `t`, `p` with source users as third clusters, and with each person as one cluster whether judge or
+        source; only for comparisons in which every trial shows an image made for another person.
     participants : DataFrame
         participant_id, n_votes, rate (not in the JSON).
     """
@@ -84,6 +85,7 @@ class WinRate(Result):
     side_adjusted: float
     net_benefit: float
     cohens_h: float
+    three_way: Mapping[str, float] | None
     dyadic: Mapping[str, float] | None
     participants: pd.DataFrame = field(metadata={"json": False}, compare=False, repr=False)
 
@@ -211,7 +213,8 @@ def win_rate(
         side_adjusted=_side_adjusted(trials),
         net_benefit=2 * mean.estimate - 1,
         cohens_h=2 * math.asin(math.sqrt(mean.estimate)) - math.pi / 2,
-        dyadic=_dyadic(trials) if population == Population() else None,
+        three_way=_with_sources(trials, "three-way") if population == Population() else None,
+        dyadic=_with_sources(trials, "dyadic") if population == Population() else None,
         participants=_by_participant(votes, trials),
     )
 
@@ -223,12 +226,15 @@ def _side_adjusted(trials: FocalTrials) -> float:
     return float((trials.y[left].mean() + trials.y[~left].mean()) / 2)
 
 
-def _dyadic(trials: FocalTrials) -> dict[str, float] | None:
+def _with_sources(trials: FocalTrials, method: Literal["three-way", "dyadic"]) -> dict[str, float] | None:
     if trials.sources is None or trials.raters is None or not trials.all_sourced:
         return None
     try:
-        mean = dyadic_mean(trials.y, trials.raters, trials.sources, trials.items)
-    except EstimateError:  # persons' totals that cancel: the secondary test does not exist, the primary one does
+        if method == "dyadic":
+            mean = dyadic_mean(trials.y, trials.raters, trials.sources, trials.items)
+        else:
+            mean = three_way_mean(trials.y, trials.people, trials.items, integer_codes(trials.sources)[0])
+    except EstimateError:  # totals that cancel, or one source: the secondary test does not exist, the primary one does
         return None
     t, p = mean.test(0.5)
     return {"se": mean.se, "df": mean.df, "t": t, "p": p}
