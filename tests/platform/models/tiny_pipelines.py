@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+import sys
 from pathlib import Path
 
 import torch
@@ -33,18 +34,14 @@ from transformers import (
     T5Tokenizer,
 )
 
+sys.path.insert(0, str(Path(__file__).parent))
+from tiny_encoders import clip_tokenizer
+
 SIZE = 32
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-
-
-def clip_tokenizer(length: int = 16) -> CLIPTokenizer:
-    """Letters only, each with and without the end-of-word mark."""
-    letters = [*string.ascii_lowercase, *string.digits]
-    words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{c}</w>" for c in letters)]
-    return CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=length)
 
 
 def t5_tokenizer() -> T5Tokenizer:

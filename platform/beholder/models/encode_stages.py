@@ -1,0 +1,91 @@
+"""Encoders of checkpoints as stages over keyed items."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from beholder.models.encoders.sentences import SentenceEncoder, SentenceSettings
+from beholder.models.encoders.towers import ImageEncoder, TextEncoder, TowerSettings
+from beholder.models.interfaces import Encoder, Needs
+from beholder.models.stages import read_image
+from beholder.records import pack
+from beholder.store import Store
+
+Item = Mapping[str, Any]
+
+
+@dataclass
+class EncodeImages:
+    """`{image, _path}` -> a vector, packed float32. `image` names the content, `_path` says where it lies."""
+
+    settings: TowerSettings
+    needs: Needs
+    offline: bool = False
+    name: str = "embed"
+    version: int = 1
+    _identity: dict[str, Any] | None = field(default=None, repr=False)
+    _encoder: ImageEncoder | None = field(default=None, repr=False)
+    _store: Store | None = field(default=None, repr=False)
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures in every call of the network."""
+        return self.settings.batch_size
+
+    def identity(self) -> Mapping[str, Any]:
+        """Checkpoint, settings, device and versions; the files of a folder are hashed once."""
+        if self._identity is None:
+            self._identity = {"encoder": "image", **self.settings.identity()}
+        return self._identity
+
+    def setup(self, store: Store) -> None:
+        """Fetch and load the encoder; a folder with another content than the plan's is refused."""
+        self._encoder = ImageEncoder(self.settings, identity=self.identity(), offline=self.offline)
+        self._store = store
+
+    def process(self, items: Sequence[Item]) -> list[dict[str, Any]]:
+        """One vector a picture."""
+        if self._encoder is None or self._store is None:
+            raise RuntimeError("setup was not called")
+        vectors = self._encoder.encode([read_image(self._store, item["_path"]) for item in items])
+        return [{"image": item["image"], "vector": pack(v)} for item, v in zip(items, vectors, strict=True)]
+
+
+@dataclass
+class EncodeTexts:
+    """`{text}` -> a vector, packed float32, of a text tower or a sentence encoder."""
+
+    settings: TowerSettings | SentenceSettings
+    needs: Needs
+    offline: bool = False
+    name: str = "embed_text"
+    version: int = 1
+    _identity: dict[str, Any] | None = field(default=None, repr=False)
+    _encoder: Encoder | None = field(default=None, repr=False)
+
+    @property
+    def batch_size(self) -> int:
+        """Texts in every call of the network."""
+        return self.settings.batch_size
+
+    def identity(self) -> Mapping[str, Any]:
+        """Checkpoint, settings, device and versions; the files of a folder are hashed once."""
+        if self._identity is None:
+            self._identity = {"encoder": "text", **self.settings.identity()}
+        return self._identity
+
+    def setup(self, store: Store) -> None:
+        """Fetch and load the encoder; a folder with another content than the plan's is refused."""
+        if isinstance(self.settings, TowerSettings):
+            self._encoder = TextEncoder(self.settings, identity=self.identity(), offline=self.offline)
+        else:
+            self._encoder = SentenceEncoder(self.settings, identity=self.identity(), offline=self.offline)
+
+    def process(self, items: Sequence[Item]) -> list[dict[str, Any]]:
+        """One vector a text."""
+        if self._encoder is None:
+            raise RuntimeError("setup was not called")
+        vectors = self._encoder.encode([item["text"] for item in items])
+        return [{"text": item["text"], "vector": pack(v)} for item, v in zip(items, vectors, strict=True)]
