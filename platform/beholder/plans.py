@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from beholder.errors import PlanError
+from analysis.plan import AnalysisPlan
+from beholder.errors import PlanError, UserError
 from beholder.records import key_of
 
 Count = Annotated[int, Field(ge=1)]
@@ -103,11 +104,17 @@ class Study(Section):
 
 
 class Analysis(Section):
-    """What is tested, fixed before the data."""
+    """What is tested, fixed before the data; `analysis_plan` spells it out."""
 
     focal: Condition = "own"
+    contrasts: tuple[str, ...] = ()
+    """`own:other`, …; the first is the primary one. None given: focal against every other condition, in their order."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     permutations: Annotated[int, Field(ge=99)] = 9999
+    population: str = "new-people,new-prompts"
+    ties: Literal["davidson", "rao-kupper"] = "davidson"
+    exclusions: dict[str, int | float] = {}
+    """Rules of `analysis.plan.ExclusionRules` for the per-protocol analysis."""
 
 
 class Plan(Section):
@@ -131,12 +138,45 @@ class Plan(Section):
             raise ValueError(f"steer.raters is {self.steer.raters}, but rate.raters is only {self.rate.raters}")
         if self.analysis.focal not in self.study.conditions:
             raise ValueError(f"analysis.focal {self.analysis.focal!r} is not among study.conditions")
+        try:
+            analysis_plan(self)
+        except UserError as error:
+            raise ValueError(str(error)) from None
         return self
 
     @property
     def hash(self) -> str:
         """SHA-256 of the plan's content: names, order of keys and comments of the file do not matter."""
         return key_of(self.model_dump(mode="json"))
+
+
+def analysis_plan(plan: Plan) -> AnalysisPlan:
+    """The analysis part of a study's plan as the statistics read it, with name, seed and sizes of the study.
+
+    Raises
+    ------
+    UserError
+        A contrast, population or rule that the statistics do not know.
+    """
+    section, study = plan.analysis, plan.study
+    against = [name for name in study.conditions if name != section.focal]
+    named = {name.strip() for pair in section.contrasts for name in pair.split(":")}
+    if named - set(study.conditions):
+        raise UserError(
+            f"analysis.contrasts name {', '.join(sorted(named - set(study.conditions)))}", "study.conditions"
+        )
+    content = section.model_dump(mode="json") | {
+        "title": plan.name,
+        "seed": plan.seed,
+        "contrasts": list(section.contrasts) or [f"{section.focal}:{name}" for name in against],
+        "margins": list(plan.taste.margins),
+        "size": {
+            "participants": plan.steer.raters,
+            "prompts": plan.steer.prompts,
+            "votes": plan.steer.raters * study.trials,
+        },
+    }
+    return AnalysisPlan.of(content, "analysis.")
 
 
 def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
