@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from beholder.engine.cluster import one_line, resources
@@ -87,31 +86,37 @@ class Pool:
 class Dispatch:
     """One run over one pool: who has which batch, and what is left to do."""
 
-    def __init__(self, pool: Pool, batches: Iterable[Sequence[Keyed]], patience: float) -> None:
+    def __init__(self, pool: Pool, take: Callable[[], Sequence[Keyed] | None], patience: float) -> None:
         self._pool, self._patience = pool, patience
-        self._source = iter(batches)
+        self._take = take
         self._queue: deque[Work] = deque()
         self._refs: dict[Any, Worker] = {}
         self._failed_starts = 0
 
     def outcomes(self) -> Generator[list[Outcome], None, None]:
         """Hand out batches until all have come back."""
-        import ray
+        for _, outcomes in side_by_side([self]):
+            yield outcomes
 
-        self._refill()
-        while self._queue or self._refs:
-            waiting = [*self._refs, *self._pool.starting]
-            done, _ = ray.wait(waiting, num_returns=1, timeout=self._patience)
-            if not done and not self._pool.workers:
-                raise EngineError(
-                    f"no worker was ready within {self._patience:.0f} s",
-                    remedy=f"the cluster has {resources()}; ask for fewer workers or add machines",
-                )
-            for ref in done:
-                if ref in self._pool.starting:
-                    self._admit(ref)
-                elif outcomes := self._collect(ref):
-                    yield outcomes
+    def waiting(self) -> list[Any]:
+        """What Ray will answer next: batches under way, and workers that load while there is work for them."""
+        self.feed()
+        return [*self._refs, *self._pool.starting] if self._queue or self._refs else []
+
+    def answer(self, ref: Any) -> list[Outcome] | None:
+        """Deal with one answer; None if it belongs to somebody else."""
+        if ref in self._pool.starting:
+            self._admit(ref)
+            return []
+        return self._collect(ref) if ref in self._refs else None
+
+    def require_worker(self) -> None:
+        """Raise if nobody came into service in all the time that one is waited for."""
+        if not self._pool.workers:
+            raise EngineError(
+                f"no worker was ready within {self._patience:.0f} s",
+                remedy=f"the cluster has {resources()}; ask for fewer workers or add machines",
+            )
 
     def _admit(self, ref: Any) -> None:
         """Take a worker into service once it answered: one that no machine can host is never given a batch."""
@@ -135,14 +140,14 @@ class Dispatch:
             return
         self._failed_starts = 0
         self._pool.workers.append(worker)
-        self._feed()
+        self.feed()
 
     def _refill(self) -> None:
         """Take new batches, never more than the workers can hold: the plan may be longer than memory."""
-        wanted = (IN_FLIGHT + 1) * self._pool.size + 1 - len(self._queue)
-        self._queue.extend(Work(batch) for batch in islice(self._source, max(0, wanted)))
+        while len(self._queue) <= (IN_FLIGHT + 1) * self._pool.size and (batch := self._take()):
+            self._queue.append(Work(batch))
 
-    def _feed(self) -> None:
+    def feed(self) -> None:
         """Give batches out, first one to each free worker. A second waits there only while there are plenty."""
         self._refill()
         for depth in range(1, IN_FLIGHT + 1):
@@ -167,7 +172,7 @@ class Dispatch:
         else:
             del self._refs[ref]
             worker.flight = deque(entry for entry in worker.flight if entry[0] != ref)
-        self._feed()
+        self.feed()
         return outcomes
 
     def _bury(self, worker: Worker, error: Exception) -> list[Outcome]:
@@ -203,6 +208,24 @@ class Dispatch:
             return []
         text = f"WorkerDied: {DEATHS_ALONE} times alone with this item: {one_line(error)}"
         return [Outcome(work.batch[0].key, None, text, 0.0, worker.name or "?", "?")]
+
+
+def side_by_side(dispatches: Sequence[Dispatch]) -> Generator[tuple[int, list[Outcome]], None, None]:
+    """Outcomes of several stages' runs as they come, with the number of the run; ends when none has anything left."""
+    import ray
+
+    patience = max(dispatch._patience for dispatch in dispatches)
+    while waiting := [ref for dispatch in dispatches for ref in dispatch.waiting()]:
+        done, _ = ray.wait(waiting, num_returns=1, timeout=patience)
+        if not done:
+            for dispatch in dispatches:
+                dispatch.require_worker()
+        for ref in done:
+            for number, dispatch in enumerate(dispatches):
+                if (outcomes := dispatch.answer(ref)) is not None:
+                    if outcomes:
+                        yield number, outcomes
+                    break
 
 
 def _original(error: Any) -> BaseException:

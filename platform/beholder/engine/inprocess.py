@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from beholder.engine.environment import instruction_set
-from beholder.engine.stage import Keyed, Stage, stage_key
+from beholder.engine.stage import Keyed, Source, Stage, stage_key
 from beholder.records import canonical_json, key_of
 from beholder.store import Store
 
@@ -117,12 +117,27 @@ class InProcess:
         self, stage: Stage, batches: Iterable[Sequence[Keyed]], count: int
     ) -> Generator[list[Outcome], None, None]:
         """Process the batches in order; yields each one's outcomes. Errors of `setup` are the caller's."""
+        ready = self._set_up(stage)
+        for batch in batches:
+            yield run_batch(ready, batch)
+
+    def stream(self, parts: Sequence[tuple[Stage, Source]]) -> Generator[tuple[int, list[Outcome]], None, None]:
+        """Process whatever the latest stage has to do, so that little waits between stages."""
+        idle = 0
+        while idle < 2:  # asking the first stage may give the later ones work: only a second silence is the end
+            idle += 1
+            for number, (stage, source) in reversed(list(enumerate(parts))):
+                if batch := source.take():
+                    yield number, run_batch(self._set_up(stage), batch)
+                    idle = 0
+                    break
+
+    def _set_up(self, stage: Stage) -> Stage:
         identity = identity_of(stage)
         if identity not in self._ready:
             stage.setup(self.store)
             self._ready[identity] = stage
-        for batch in batches:
-            yield run_batch(self._ready[identity], batch)
+        return self._ready[identity]
 
     def close(self) -> None:
         """Let go of the stages that were set up, and of their weights."""

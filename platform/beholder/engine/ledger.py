@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,13 @@ _MIDDLE = b'", "status": "'
 _ATTEMPT = b'", "attempt": '
 _HEX = np.full(256, 255, dtype=np.uint8)
 _HEX[np.frombuffer(b"0123456789abcdef", dtype=np.uint8)] = np.arange(16)
+
+
+class KeyState(NamedTuple):
+    """How the row that counts for a key ended."""
+
+    failed: bool
+    attempt: int
 
 
 def short_key(key: str) -> bytes:
@@ -71,10 +78,10 @@ class Ledger:
         failed = self._entries["failed"][at]
         return found & ~failed, found & failed, np.where(found, self._entries["attempt"][at], 0).astype(np.intp)
 
-    def attempts(self, key: str) -> int:
-        """Attempts that the row of this key has behind it; 0 where there is none."""
+    def state(self, key: str) -> KeyState | None:
+        """How the row of one key ended; None where there is none."""
         entry = self._entry(short_key(key))
-        return 0 if entry is None else int(entry[3])
+        return None if entry is None else KeyState(entry[4], entry[3])
 
     def row(self, key: bytes) -> Row:
         """The row that counts for a short key.

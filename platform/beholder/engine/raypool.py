@@ -7,13 +7,14 @@ round (rewrite, generate, score) then starts no process at all.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 from beholder.engine.cluster import connect
-from beholder.engine.dispatch import Dispatch, Pool
+from beholder.engine.dispatch import Dispatch, Pool, side_by_side
 from beholder.engine.environment import worker_environment
 from beholder.engine.inprocess import Outcome, identity_of, run_batch, worker_name
-from beholder.engine.stage import Keyed, Stage
+from beholder.engine.stage import Keyed, Source, Stage
 from beholder.errors import EngineError
 from beholder.store import Store
 
@@ -82,15 +83,33 @@ class RayPool:
         self, stage: Stage, batches: Iterable[Sequence[Keyed]], count: int
     ) -> Generator[list[Outcome], None, None]:
         """Process the batches; yields outcomes as they come. If stopped early, the stage's workers are killed."""
+        given = iter(batches)
+        with self._pool_of(stage, count) as pool:
+            yield from Dispatch(pool, lambda: next(given, None), self._patience).outcomes()
+
+    def stream(self, parts: Sequence[tuple[Stage, Source]]) -> Generator[tuple[int, list[Outcome]], None, None]:
+        """Process the batches of several stages side by side. If stopped early, their workers are killed."""
+        wanted = {identity_of(stage) for stage, _ in parts}
+        for identity in self._pools.keys() - wanted:  # they would hold the shares of cores that these stages need
+            self._pools.pop(identity).close()
+        with ExitStack() as stack:
+            pools = [stack.enter_context(self._pool_of(stage, None)) for stage, _ in parts]
+            yield from side_by_side(
+                [Dispatch(pool, part[1].take, self._patience) for pool, part in zip(pools, parts, strict=True)]
+            )
+
+    @contextmanager
+    def _pool_of(self, stage: Stage, count: int | None) -> Iterator[Pool]:
+        """The stage's workers, at most one a batch; kept warm afterwards unless something went wrong."""
         if self._started is None:
             self._started = connect(self._address, self._workers)
         identity = identity_of(stage)
         gpus = self._gpus if str(stage.identity().get("device", "cpu")).startswith("cuda") else 0.0
-        size = min(self._limit(gpus), count)
+        size = self._limit(gpus) if count is None else min(self._limit(gpus), count)
         pool = self._pools.pop(identity, None) or self._make(stage, gpus, size)
         try:
             pool.ensure(size)
-            yield from Dispatch(pool, batches, self._patience).outcomes()
+            yield pool
             self._pools[identity] = pool
         finally:
             if identity not in self._pools:

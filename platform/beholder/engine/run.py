@@ -17,7 +17,7 @@ from beholder import __version__
 from beholder.engine.inprocess import Outcome
 from beholder.engine.ledger import Keys, Ledger, Row, short_key
 from beholder.engine.progress import Progress
-from beholder.engine.stage import Item, Keyed, KeyMaker, Stage, content_of
+from beholder.engine.stage import Item, Keyed, KeyMaker, Source, Stage, content_of
 from beholder.errors import EngineError
 from beholder.records import rows_digest
 from beholder.store import Store
@@ -39,6 +39,13 @@ class Backend(Protocol):
 
         Every item comes out exactly once. Closing the generator before its end stops the work and throws away what
         was under way.
+        """
+        ...
+
+    def stream(self, parts: Sequence[tuple[Stage, Source]]) -> Generator[tuple[int, list[Outcome]], None, None]:
+        """Process the batches of several stages side by side, as their sources give them; ends when none gives more.
+
+        Yields the number of the part with each list of outcomes. A source is asked again after every yield.
         """
         ...
 
@@ -152,14 +159,14 @@ class Engine:
             If the stage breaks its contract.
         """
         started = time.perf_counter()
-        maker, ledger = KeyMaker(stage), self._ledger(stage.name)
+        maker, ledger = KeyMaker(stage), self.ledger(stage.name)
         keys = np.fromiter((short_key(maker.key(item)) for item in items), dtype="S16", count=len(items))
         first = np.unique(keys, return_index=True)[1]
         ok, failed, attempts = ledger.status(keys[first])
         missing = np.zeros(len(keys), dtype=bool)
         missing[first] = ~ok & ~(failed & (attempts > self.retries))
         done, failures, computed = int(ok.sum()), int((failed & (attempts > self.retries)).sum()), 0
-        guard = _Guard(self, stage, len(first))
+        guard = FailureGuard(self, stage, len(first))
         with (
             self.progress.stage(label or stage.name, len(first), done, failures) as advance,
             closing(self._compute(stage, maker, items, missing, ledger)) as batches,
@@ -206,9 +213,16 @@ class Engine:
         count = -(-len(places) // stage.batch_size)
         with closing(self.backend.outcomes(stage, batches(), count)) as stream:
             for outcomes in stream:
-                rows = [self._row(o, under_way.pop(o.key), ledger.attempts(o.key) + 1) for o in outcomes]
-                ledger.put(rows)
-                yield rows
+                yield self.record(ledger, outcomes, under_way)
+
+    def record(self, ledger: Ledger, outcomes: Sequence[Outcome], under_way: dict[str, Item]) -> list[Row]:
+        """Write outcomes into the ledger as rows; takes their items out of `under_way`."""
+        rows = []
+        for outcome in outcomes:
+            before = ledger.state(outcome.key)
+            rows.append(self._row(outcome, under_way.pop(outcome.key), before.attempt + 1 if before else 1))
+        ledger.put(rows)
+        return rows
 
     def _row(self, outcome: Outcome, item: Item, attempt: int) -> Row:
         # The ledger's index reads key, status and attempt from fixed places: they come first, in this order.
@@ -226,14 +240,15 @@ class Engine:
             **(outcome.result or {}),
         }
 
-    def _ledger(self, name: str) -> Ledger:
+    def ledger(self, name: str) -> Ledger:
+        """The ledger of the stage of this name, read at the first call."""
         if name not in self._ledgers:
             self._ledgers[name] = Ledger(self.store, name)
         return self._ledgers[name]
 
 
 @dataclass(frozen=True)
-class _Guard:
+class FailureGuard:
     """Stops a run that is failing everywhere."""
 
     engine: Engine

@@ -54,6 +54,14 @@ class Keyed(NamedTuple):
     item: Item
 
 
+class Source(Protocol):
+    """Where a stage's batches come from."""
+
+    def take(self) -> Sequence[Keyed] | None:
+        """The next batch, or None if there is none now."""
+        ...
+
+
 def stage_key(stage: Stage) -> dict[str, Any]:
     """The part of the key that all items of a stage share."""
     return {"stage": stage.name, "version": stage.version, **stage.identity()}
