@@ -148,10 +148,11 @@ def _tables(report: Report, section: Section) -> tuple[Table, ...]:
     elif name in ("ranking", "ranking_sensitivity"):
         found.append(ranking_table(report, name))
     elif name in FRAMES and result is not None:
-        found.append(frame_table(name, result.to_frame()))
+        level = "" if section.kind == "as handed in" else f"{100 * report.plan.confidence:g} %"
+        found.append(frame_table(name, result.to_frame(), level))
         if name.startswith("accuracy"):
             differences = result.tables()["differences"]
-            found += [frame_table("differences", differences)] if len(differences) else []
+            found += [frame_table("differences", differences, level)] if len(differences) else []
     return tuple(table for table in found if table is not None)
 
 

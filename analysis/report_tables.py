@@ -63,8 +63,9 @@ def three(x: float) -> str:
 
 
 def signed(x: float) -> str:
-    """Three decimals with their sign."""
-    return f"{x:+.3f}".replace("-", "−")
+    """Three decimals with their sign; none where they are all zero."""
+    text = f"{x:+.3f}".replace("-", "−")
+    return text[1:] if float(f"{x:.3f}") == 0 else text
 
 
 def whole(x: float) -> str:
@@ -249,8 +250,11 @@ FRAMES |= {"ladder": FRAMES["accuracy"], "accuracy_population": FRAMES["accuracy
 MARGINS_SHOWN = 5
 
 
-def frame_table(name: str, frame: pd.DataFrame) -> Table:
-    """The shown columns of a result's frame; of a tie curve a few margins only, since the figure shows the rest."""
+def frame_table(name: str, frame: pd.DataFrame, level: str = "") -> Table:
+    """The shown columns of a result's frame; of a tie curve a few margins only, since the figure shows the rest.
+
+    `level` (such as "95 %") is put before the head of intervals.
+    """
     caption, columns = FRAMES[name]
     if name == "tie_curve":
         margins = sorted(frame["margin"].unique())
@@ -260,7 +264,8 @@ def frame_table(name: str, frame: pd.DataFrame) -> Table:
     rows = tuple(
         tuple(_frame_cell(row, key, form) for key, (_, form) in shown.items()) for row in frame.to_dict("records")
     )
-    return Table(caption, tuple(head for head, _ in shown.values()), rows)
+    heads = [f"{level} {head.lower()}" if level and key.endswith("_low") else head for key, (head, _) in shown.items()]
+    return Table(caption, tuple(heads), rows)
 
 
 def _frame_cell(row: Mapping[Any, Any], key: str, form: Form | None) -> Cell:

@@ -1,0 +1,110 @@
+"""Compute what the plan asks for from votes and steered images, and write the report of the study.
+
+    python jobs/analyse.py --plan jobs/studies/demo.yaml --store store
+
+Needs `votes`; uses `truth_votes`, `steered`, and what `evaluate_taste.py` wrote, as far as they are there. Writes the
+tables `contrasts`, `ranking`, `consistency` and, where people are simulated, `recovered` (planted win rates beside the
+estimates); and `report/report.html` with `report/bundle`, from which `python -m analysis rerun` computes all again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.report import Report, make_report, write_report
+from analysis.report_gallery import Gallery, gallery
+from beholder.errors import EstimateError
+from beholder.plans import Plan, analysis_plan
+from beholder.records import key_of
+from beholder.runs import Context, run_job, start
+
+MATERIAL = ("votes", "truth_votes", "steered", "ladder", "differences", "tie_curve", "disagreement")
+"""Tables the report is made from, as far as they are in the store."""
+PICTURES = ("steered_images", "prompts")
+VERSION = 1
+"""Raised by hand when the same tables give other results or another page."""
+
+
+def run(context: Context) -> None:
+    """Tables first, then the page and the bundle; what is there and still true is left alone."""
+    plan = analysis_plan(context.plan)
+    inputs = ["votes", *(name for name in MATERIAL[1:] if context.store.has_table(name))]
+    made: list[Report] = []
+
+    def report() -> Report:
+        if not made:
+            made.append(make_report(plan, {name: context.load(name) for name in inputs}))
+        return made[0]
+
+    settings = plan.to_json()
+    context.derive("Analyse", lambda: result_tables(report()), version=VERSION, inputs=inputs, settings=settings)
+    shown = [name for name in PICTURES if context.store.has_table(name)]
+    key = key_of({"version": VERSION, "plan": settings, "made_from": {n: context.digest(n) for n in (*inputs, *shown)}})
+    if not is_written(context, key):
+        with context.progress.step("Report"):
+            write(context, report(), inputs, key)
+
+
+def result_tables(report: Report) -> dict[str, pd.DataFrame]:
+    """The tables of the store; contrasts and ranking must be there, the others where their material is.
+
+    Raises
+    ------
+    EstimateError
+        The votes do not allow the planned contrasts or the ranking.
+    """
+    for section in report.sections:
+        if section.name in ("contrasts", "ranking") and section.result is None:
+            raise EstimateError(f"{section.title}: {section.reason}", remedy="see what the votes table holds")
+    tables = {name: report.result(name).to_frame() for name in ("contrasts", "ranking")}
+    if report.result("consistency") is not None:
+        tables["consistency"] = report.result("consistency").to_frame()
+    if report.result("planted") is not None:
+        rates = report.result("planted").to_frame()
+        tables["recovered"] = rates.assign(quantity=rates["focal"] + " chosen over " + rates["against"])
+    return tables
+
+
+def write(context: Context, report: Report, inputs: Sequence[str], key: str) -> None:
+    """Page and bundle; the record that says so comes last."""
+    tables = {name: context.load(name) for name in inputs}
+    page, _ = write_report(report, tables, context.store.path("report"), pictures=pictures(context))
+    digest = hashlib.sha256(page.read_bytes()).hexdigest()
+    context.store.write_record("report", context.provenance(inputs) | {"key": key, "page": digest})
+
+
+def is_written(context: Context, key: str) -> bool:
+    """Whether the page of this key is there, unchanged, with its bundle."""
+    record, page = context.store.read_record("report"), context.store.path("report/report.html")
+    if record is None or record["key"] != key or not page.is_file():
+        return False
+    bundle = context.store.path("report/bundle/MANIFEST.json").is_file()
+    return bundle and bool(hashlib.sha256(page.read_bytes()).hexdigest() == record["page"])
+
+
+def pictures(context: Context) -> Gallery | None:
+    """A gallery of what was shown in the study."""
+    if not context.store.has_table("steered_images"):
+        return None
+    images = context.load("steered_images").drop_duplicates("image_id")
+    prompts = context.load("prompts") if context.store.has_table("prompts") else None
+    return gallery(context.load("votes"), images, context.store.root, analysis_plan(context.plan), prompts=prompts)
+
+
+def forecast(plan: Plan) -> Mapping[str, Any]:
+    """What the job would make."""
+    return {"contrasts": len(analysis_plan(plan).contrasts)}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from a command line."""
+    return run_job("analyse", __doc__, argv, run, forecast)
+
+
+if __name__ == "__main__":
+    sys.exit(start(main))
