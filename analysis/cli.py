@@ -22,6 +22,7 @@ COMMANDS = {
     "consistency": ("consistency", "do steered images carry a personal style across prompts?"),
     "monitor": ("monitor", "may the study stop? evidence that holds however often one looks"),
     "power": ("power", "how likely a study is to find an effect, and how many people it needs"),
+    "agreement": ("agreement", "how far people agree, with others and with themselves, and the ceilings of any model"),
     "accuracy": ("accuracy", "pairwise accuracy of reward models, by person and for the population"),
     "tie-curve": ("tie_curve", "accuracy against the tie margin, with the curve of constant skill"),
     "disagreement": ("disagreement", "who is right where two people disagree"),
@@ -96,15 +97,15 @@ def _run(argv: Sequence[str]) -> int:
         write_result(result, args.out)
     if args.json:
         sys.stdout.write(result_text(result))
-        return 0
+        return result.exit_status
     lines = [result.summary(), *(f"Warning: {text}" for text in result.warnings)]
     lines += [f"Rows: {result.exclusions.text}."]
     sys.stdout.write("\n".join(lines) + "\n")
-    return 0
+    return result.exit_status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 on success, 2 with one line on standard error when the input is at fault."""
+    """Run one command; 0 on success, 1 when a rerun differs, 2 with one line on standard error for bad input."""
     try:
         return _run(sys.argv[1:] if argv is None else argv)
     except UserError as error:

@@ -21,6 +21,7 @@ IDENTIFYING = (
     "margin",
     "first",
     "second",
+    "name",
 )
 """Fields that together say which record of a list this is."""
 

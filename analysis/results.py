@@ -277,6 +277,11 @@ class Result:
         """A picture, where one says more than the numbers; otherwise None."""
         return None
 
+    @property
+    def exit_status(self) -> int:
+        """What the command line ends with: 0, or 1 where the result itself says that something is wrong."""
+        return 0
+
 
 def p_text(p: float) -> str:
     """`p = .034`, `p < .001`; three digits, as methods sections write them."""

@@ -144,7 +144,7 @@ def test_style_planted_in_the_embeddings_is_found(study: tuple[Path, Path]) -> N
 
 
 def test_page_and_bundle_are_there_with_pictures_and_without_paths(study: tuple[Path, Path]) -> None:
-    plan, store = study
+    _, store = study
     page = (store / "report" / "report.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 20  # four prompts, five conditions
     assert "a lake at dawn" in page
@@ -184,7 +184,7 @@ def test_without_votes_the_job_says_what_is_missing(tmp_path: Path, capsys: pyte
 
 
 def test_digests_are_the_records_and_two_runs_agree(study: tuple[Path, Path], tmp_path: Path, capsys) -> None:
-    plan, store = study
+    _, store = study
     copy = tmp_path / "store"
     shutil.copytree(store, copy)
     assert digest.main(["--store", str(store), "--compare", str(copy)]) == 0
