@@ -79,19 +79,19 @@ def test_correlation_is_that_of_repeated_studies(draw_votes) -> None:
 
 
 def test_families_of_true_hypotheses(draw_votes) -> None:
-    """60 studies without any effect: Holm and max-T keep the chance of any claim, single tests do not."""
+    """80 studies without any effect: Holm and max-T keep the chance of any claim, single tests do not."""
     rng = np.random.default_rng(9)
     pairs = [(a, b) for k, a in enumerate(FIVE) for b in list(FIVE)[k + 1 :]]
     by_holm, by_max, single = 0, 0, 0
-    for _ in range(60):
+    for _ in range(80):
         votes = draw_votes(rng, dict.fromkeys(FIVE, 0.0), n_people=40, n_prompts=20)
         result = planned_contrasts(votes, pairs, rng=rng, provenance=Provenance())
         by_holm += min(c.p_holm for c in result.contrasts) < 0.05
         by_max += any(not c.simultaneous_low <= 0.5 <= c.simultaneous_high for c in result.contrasts)
         single += min(c.p for c in result.contrasts) < 0.05
-    assert by_holm <= 8  # .05 and three Monte Carlo standard errors
-    assert by_max <= 10  # .07 allowed: the correlation is noisy with 20 prompts
-    assert single > 8
+    assert by_holm <= 9  # .05 and three Monte Carlo standard errors
+    assert by_max <= 12  # .07 allowed: the correlation is noisy with 20 prompts
+    assert single > 12
 
 
 def test_populations(draw_votes, rng: np.random.Generator) -> None:
