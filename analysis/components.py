@@ -212,6 +212,7 @@ def shrunken_offsets(values: npt.ArrayLike, user: Ints, image: Ints) -> Floats:
 
     lambda_u (mean_u - mean) with lambda_u = v_user / (v_user + (v_image + v_within)/n_u), components by moments. All
     zero when every image has one value for all its users (a scorer that knows no users): there is nothing to centre.
+    Not shrunk when every user has one value for all images (a model that knows nothing else): it is all level.
 
     Parameters
     ----------
@@ -227,9 +228,13 @@ def shrunken_offsets(values: npt.ArrayLike, user: Ints, image: Ints) -> Floats:
     np.minimum.at(lowest, image, y)
     if (highest[image] == lowest[image]).all():
         return np.zeros(n_users)
-    parts = moment_components(y, user, image)
     count = np.bincount(user, minlength=n_users)
     level = np.bincount(user, y - y.mean(), n_users) / np.maximum(count, 1)
+    one_value = np.zeros(n_users)
+    one_value[user] = y
+    if (one_value[user] == y).all():
+        return np.asarray(level)
+    parts = moment_components(y, user, image)
     noise = (max(parts.v_image, 0.0) + max(parts.v_within, 0.0)) / np.maximum(count, 1)
     between = max(parts.v_user, 0.0)
     return np.asarray(level * between / (between + noise)) if between > 0 else np.zeros(n_users)

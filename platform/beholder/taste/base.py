@@ -131,6 +131,10 @@ class FittedModel(Protocol):
         """Row i: what `user_ids[i]` thinks of the image `matrix[i]`; unknown users raise."""
         ...
 
+    def predict_mean(self, user_ids: Sequence[str] | Strings, matrix: Floats) -> Floats:
+        """`predict(...).mean`, for callers that need no SD; shape (n,)."""
+        ...
+
     def predict_population(self, matrix: Floats) -> Prediction:
         """What an unknown person of this population is expected to think, for each row of `matrix`."""
         ...

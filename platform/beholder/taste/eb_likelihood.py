@@ -1,4 +1,4 @@
-"""Restricted likelihood of the crossed random-slopes model, its gradient and the posterior: arrays in, arrays out.
+"""The crossed random-slopes model and its posterior: arrays in, arrays out.
 
     y_ui = beta + b_u + a_i + phi_i'(mu + w_u) + e_ui
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -77,17 +78,23 @@ class Problem:
         """P."""
         return self.rows[0].shape[1]
 
+    @cached_property
+    def grams(self) -> Floats:
+        """`phi phi'` of each block over the images, shape (blocks, n_images, n_images)."""
+        phi = np.zeros((self.n_images, self.columns))
+        for rows, images in zip(self.rows, self.images, strict=True):
+            phi[images] = rows
+        return np.stack([phi[:, block] @ phi[:, block].T for block in self.blocks])
+
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Likelihood and posterior at given variances. q = 1 + p.
+    """Posterior at given variances. q = 1 + p.
 
     Attributes
     ----------
     log_likelihood : float
         Restricted (beta integrated out with density 1).
-    gradient : array
-        Of `log_likelihood` by the logarithms of `Variances.vector()`.
     shared : Belief
         About (beta, mu).
     image_effects, image_variances : arrays, shape (I,)
@@ -97,7 +104,6 @@ class Solution:
     """
 
     log_likelihood: float
-    gradient: Floats
     shared: Belief
     image_effects: Floats
     image_variances: Floats
@@ -115,20 +121,19 @@ def own_covariance(problem: Problem, v: Variances) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class _User:
-    """What the second pass needs of a user: X = (1, phi), K^-1, K^-1 X, K^-1 y and its columns in the joint system."""
+    """What the second pass needs of a user: X = (1, phi), y, K^-1 X and its columns in the joint system."""
 
     x: Floats
     y: Floats
-    inverse: Floats
     kx: Floats
-    ky: Floats
     columns: Indices
 
 
-def solve(problem: Problem, v: Variances, *, posterior: bool = True) -> Solution:
-    """Likelihood, gradient and (if asked) the users' posteriors at the variances `v`.
+def solve(problem: Problem, v: Variances) -> Solution:
+    """Everybody's posterior at the variances `v`.
 
-    Cost: sum over users of n_u (n_u + q)^2, and (q + I)^3.
+    Cost: sum over users of n_u (n_u + q)^2, and (q + I)^3. For the likelihood alone, `beholder.taste.eb_kernel` is
+    many times faster.
     """
     q = 1 + problem.columns
     size = q + problem.n_images
@@ -143,13 +148,14 @@ def solve(problem: Problem, v: Variances, *, posterior: bool = True) -> Solution
         factor = cho_factor(k, lower=True)
         log_det += 2 * float(np.sum(np.log(np.diag(factor[0]))))
         inverse = cho_solve(factor, np.eye(len(y)))
-        user = _User(x, y, inverse, inverse @ x, inverse @ y, images + q)
-        quadratic += float(y @ user.ky)
+        user = _User(x, y, inverse @ x, images + q)
+        ky = inverse @ y
+        quadratic += float(y @ ky)
         gram[:q, :q] += x.T @ user.kx
         np.add.at(gram[:, :q], user.columns, user.kx)
         np.add.at(gram, (user.columns[:, None], user.columns[None, :]), inverse)
-        moment[:q] += x.T @ user.ky
-        np.add.at(moment, user.columns, user.ky)
+        moment[:q] += x.T @ ky
+        np.add.at(moment, user.columns, ky)
         users.append(user)
     gram[:q, q:] = gram[q:, :q].T
     prior = _joint_prior(problem, v, size)
@@ -159,10 +165,9 @@ def solve(problem: Problem, v: Variances, *, posterior: bool = True) -> Solution
     log_det += 2 * float(np.sum(np.log(np.diag(factor[0])))) + float(np.sum(np.log(prior[prior > 0])))
     n = sum(len(u.y) for u in users)
     value = -0.5 * (log_det + quadratic - float(joint.mean @ moment) + (n - 1) * np.log(2 * np.pi))
-    gradient = _gradient(problem, v, users, gram, joint)
-    own = tuple(_own_belief(u, covariance, joint, q) for u in users) if posterior else ()
+    own = tuple(_own_belief(u, covariance, joint, q) for u in users)
     shared = Belief(joint.mean[:q], joint.covariance[:q, :q])
-    return Solution(value, gradient, shared, joint.mean[q:], np.diag(joint.covariance)[q:].copy(), own)
+    return Solution(value, shared, joint.mean[q:], np.diag(joint.covariance)[q:].copy(), own)
 
 
 def _joint_prior(problem: Problem, v: Variances, size: int) -> Floats:
@@ -173,39 +178,6 @@ def _joint_prior(problem: Problem, v: Variances, size: int) -> Floats:
         prior[1 : 1 + p][block] = variance
     prior[1 + p :] = v.image
     return prior
-
-
-def _gradient(problem: Problem, v: Variances, users: Sequence[_User], gram: Floats, joint: Belief) -> Floats:
-    """Of each component: half its size times (alpha' V_k alpha - tr P V_k), with alpha = P y.
-
-    P is the inverse of the marginal covariance with beta projected out; V_k the derivative by the component.
-    """
-    q = 1 + problem.columns
-    fit = np.zeros(3 + 2 * len(problem.blocks))
-    trace = np.zeros_like(fit)
-    first_own = 3 + len(problem.blocks)
-    pushed = np.zeros(len(joint.mean))  # (X, E)' alpha, summed over users
-    for u in users:
-        b = np.hstack([u.kx, u.inverse])
-        columns = np.concatenate([np.arange(q), u.columns])
-        alpha = u.ky - b @ joint.mean[columns]
-        p = u.inverse - b @ joint.covariance[np.ix_(columns, columns)] @ b.T
-        pushed[:q] += u.x.T @ alpha
-        np.add.at(pushed, u.columns, alpha)
-        fit[0] += alpha @ alpha
-        trace[0] += np.trace(p)
-        fit[1] += alpha.sum() ** 2
-        trace[1] += p.sum()
-        for i, block in enumerate(problem.blocks):
-            f = u.x[:, 1:][:, block]
-            fit[first_own + i] += np.sum((f.T @ alpha) ** 2)
-            trace[first_own + i] += np.sum((p @ f) * f)
-    # diag(G - G A^-1 G), with A = G + prior^-1: the part of the data's information that the prior leaves.
-    left = np.diag(gram) - np.einsum("ij,ij->i", gram @ joint.covariance, gram)
-    parts = {2: slice(q, None)} | {3 + i: slice(1 + b.start, 1 + b.stop) for i, b in enumerate(problem.blocks)}
-    for i, part in parts.items():
-        fit[i], trace[i] = np.sum(pushed[part] ** 2), np.sum(left[part])
-    return 0.5 * v.vector() * (fit - trace)
 
 
 def _own_belief(u: _User, covariance: Floats, joint: Belief, q: int) -> Belief:

@@ -22,6 +22,7 @@ from scipy.optimize import minimize
 
 from beholder.errors import EstimateError
 from beholder.taste.base import Floats, Indices, Ratings, Strings
+from beholder.taste.eb_kernel import restricted_likelihood
 from beholder.taste.eb_likelihood import Problem, Variances, own_covariance, solve
 from beholder.taste.features import Design
 from beholder.taste.linear import Belief, LinearTaste
@@ -69,7 +70,7 @@ class EBSlopes:
         solution = solve(problem, variances)
         settings = {
             "variances": asdict(variances),
-            "log_likelihood": solution.log_likelihood,
+            "log_likelihood": float(solution.log_likelihood),
             "shares": shares(problem, variances),
         }
         newcomer = solution.shared.covariance + own_covariance(problem, variances)
@@ -113,8 +114,8 @@ def estimate_variances(problem: Problem, iterations: int = 200) -> Variances:
     )
 
     def objective(log_variances: Floats) -> tuple[float, Floats]:
-        solution = solve(centre, Variances.from_vector(np.exp(log_variances)), posterior=False)
-        return -solution.log_likelihood, -solution.gradient
+        value, gradient = restricted_likelihood(centre, Variances.from_vector(np.exp(log_variances)))
+        return -value, -gradient
 
     scale = _feature_variances(problem)
     unit = total / np.r_[np.ones(3), scale, scale]

@@ -118,6 +118,11 @@ class LinearTaste:
             variance[mine] = row_quadratics(rows[mine], self.covariances[u])
         return self._prediction(mean, variance)
 
+    def predict_mean(self, user_ids: Sequence[str] | Strings, matrix: Floats) -> Floats:
+        """`predict(...).mean` to the bit, without the cost of its SD."""
+        who = self._positions(np.asarray(user_ids, dtype=str))
+        return np.einsum("nq,nq->n", with_intercept(matrix), self.coefficients[who])
+
     def predict_population(self, matrix: Floats) -> Prediction:
         """The mean person's expected rating of each row of `matrix`."""
         rows = with_intercept(matrix)

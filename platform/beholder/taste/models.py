@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from beholder.errors import EstimateError
 from beholder.taste.base import Floats, Ratings
 from beholder.taste.features import Design
-from beholder.taste.linear import Belief, LinearTaste, posterior, with_intercept
+from beholder.taste.linear import Belief, LinearTaste
 from beholder.taste.population import fit_head, user_offsets
 from beholder.taste.splits import group_folds
 
@@ -128,19 +129,20 @@ class UserRidge:
     def _choose(
         self, ratings: Ratings, design: Design, m: Floats, between: float, noise: float, rng: np.random.Generator
     ) -> float:
-        rows = with_intercept(design.rows(ratings.image_id))
-        residual = ratings.score - m
+        if noise <= 0:
+            raise EstimateError("users' ratings do not vary", "ratings that differ", "leave the model out")
+        rows, residual = design.rows(ratings.image_id), ratings.score - m
         folds = group_folds(ratings.prompt_id, min(5, len(np.unique(ratings.prompt_id))), rng)
-        errors = []
-        for ratio in self.ratios:
-            prior = Belief(np.zeros(rows.shape[1]), self._covariance(rows.shape[1] - 1, between, noise, ratio))
-            error = 0.0
-            for user in ratings.users():
-                for fold in range(int(folds.max()) + 1):
-                    mine, out = ratings.user_id == user, folds == fold
-                    own = posterior(prior, rows[mine & ~out], residual[mine & ~out], noise)
-                    error += float(np.sum((residual[mine & out] - rows[mine & out] @ own.mean) ** 2))
-            errors.append(error)
+        errors = np.zeros(len(self.ratios))
+        for user in ratings.users():
+            mine = np.flatnonzero(ratings.user_id == user)
+            kernel = between + noise / np.array(self.ratios)[:, None, None] * (rows[mine] @ rows[mine].T)
+            for fold in np.unique(folds[mine]):
+                out = folds[mine] == fold
+                marginal = kernel[:, ~out][:, :, ~out] + noise * np.eye(int(np.sum(~out)))
+                weights = np.linalg.solve(marginal, residual[mine][~out][None, :, None])[..., 0]
+                predicted = np.einsum("kot,kt->ko", kernel[:, out][:, :, ~out], weights)
+                errors += np.sum((residual[mine][out] - predicted) ** 2, axis=1)
         return self.ratios[int(np.argmin(errors))]
 
     @staticmethod

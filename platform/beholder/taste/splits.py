@@ -35,6 +35,8 @@ class Split:
         What must stay together: the prompt of each rating, or a union of prompts with near-duplicate images.
     train, context, test : array of int
         Positions in `ratings`. `context` is what is shown of new users; empty for `seen`.
+    held_out : array of str
+        The groups of the fold: those of `test`, and perhaps others that nobody is tested on here.
 
     Raises
     ------
@@ -49,6 +51,7 @@ class Split:
     train: Indices
     context: Indices
     test: Indices
+    held_out: Strings
 
     def __post_init__(self) -> None:
         if self.kind not in ("seen", "unseen"):
@@ -65,7 +68,17 @@ class Split:
                     f"a {what} on one side only",
                     "split by prompt, and put prompts with near-duplicate images in one group",
                 )
+        self._check_held_out(self.groups[learnt])
         self._check_users()
+
+    def _check_held_out(self, learnt: Strings) -> None:
+        both, outside = np.intersect1d(learnt, self.held_out), np.setdiff1d(self.groups[self.test], self.held_out)
+        if len(both):
+            raise LeakError(
+                f"{len(both)} groups held out are in training, first {both[0]!r}", "groups on one side only"
+            )
+        if len(outside):
+            raise LeakError(f"{len(outside)} groups are tested and not held out, first {outside[0]!r}")
 
     def _check_users(self) -> None:
         r = self.ratings
@@ -77,12 +90,15 @@ class Split:
             if len(strangers):
                 raise LeakError(f"test user {strangers[0]!r} has no training rating", "known users in `seen`")
             return
-        both = np.intersect1d(trained, tested)
+        new = np.union1d(tested, r.user_id[self.context])
+        both = np.intersect1d(trained, new)
         if len(both):
             raise LeakError(f"{len(both)} new users are in training, first {both[0]!r}", "new users in test only")
-        extra = np.setdiff1d(r.user_id[self.context], tested)
-        if len(extra):
-            raise LeakError(f"context of user {extra[0]!r}, who is not tested", "context of test users only")
+
+    @property
+    def held_out_images(self) -> Strings:
+        """Every image of the groups held out, whoever rated it; sorted."""
+        return np.unique(self.ratings.image_id[np.isin(self.groups, self.held_out)])
 
     @property
     def train_ratings(self) -> Ratings:
@@ -159,7 +175,9 @@ def seen_splits(ratings: Ratings, groups: Strings, n_folds: int, rng: np.random.
         train = np.flatnonzero(folds != k)
         known = np.isin(ratings.user_id, ratings.user_id[train])
         test = np.flatnonzero((folds == k) & known)
-        splits.append(Split("seen", ratings, groups, train, np.empty(0, dtype=np.intp), test))
+        splits.append(
+            Split("seen", ratings, groups, train, np.empty(0, dtype=np.intp), test, np.unique(groups[folds == k]))
+        )
     return splits
 
 
@@ -183,8 +201,14 @@ def unseen_splits(
     n_context : int
         Context ratings a new user, drawn at random from the training side's images; 0 allowed.
     least_context : int, optional
-        Users with fewer ratings than this on the training side are left out of that split; default `n_context`. For
-        a sweep give the largest N, so that all N have the same users.
+        Users who have fewer ratings than this on any training side are in no context and no test (they still train
+        the splits of other people), so that all splits speak of the same users; default `n_context`. For a sweep give
+        the largest N, so that all N do.
+
+    Raises
+    ------
+    EstimateError
+        If nobody is eligible.
     """
     least = n_context if least_context is None else least_context
     if least < n_context or n_context < 0:
@@ -193,25 +217,31 @@ def unseen_splits(
     users, who = np.unique(ratings.user_id, return_inverse=True)
     user_fold = group_folds(users, n_user_folds, rng)
     priority = rng.permutation(len(ratings))
+    in_fold = np.zeros((len(users), n_folds), dtype=np.intp)
+    np.add.at(in_fold, (who, folds), 1)
+    eligible = in_fold.sum(axis=1) - in_fold.max(axis=1) >= least
+    if not eligible.any():
+        raise EstimateError(f"no user has {least} ratings on the training side", remedy="ask for fewer context ratings")
     splits = []
     for j in range(n_user_folds):
         new = user_fold[who] == j
+        tested = new & eligible[who]
         for k in range(n_folds):
-            context, test = [], []
-            for u in np.flatnonzero(user_fold == j):
-                shown = np.flatnonzero((who == u) & (folds != k))
-                if len(shown) >= least:
-                    context.append(shown[np.argsort(priority[shown])][:n_context])
-                    test.append(np.flatnonzero((who == u) & (folds == k)))
-            tested = np.concatenate(test) if test else np.empty(0, dtype=np.intp)
-            if len(tested):
-                # A context user without test ratings in this fold has no business in it.
-                kept = [c for c, t in zip(context, test, strict=True) if len(t)]
+            test = np.flatnonzero(tested & (folds == k))
+            if len(test):
                 train = np.flatnonzero(~new & (folds != k))
-                splits.append(Split("unseen", ratings, groups, train, np.concatenate(kept), tested))
-    if not splits:
-        raise EstimateError(f"no user has {least} ratings on the training side", remedy="ask for fewer context ratings")
+                context = _first_per_user(np.flatnonzero(tested & (folds != k)), who, priority, n_context)
+                held_out = np.unique(groups[folds == k])
+                splits.append(Split("unseen", ratings, groups, train, context, test, held_out))
     return splits
+
+
+def _first_per_user(positions: Indices, who: Indices, priority: Indices, most: int) -> Indices:
+    """For each user the `most` positions of first priority, in order of user and priority."""
+    ranked = positions[np.lexsort((priority[positions], who[positions]))]
+    starts = np.flatnonzero(np.r_[True, np.diff(who[ranked]) > 0]) if len(ranked) else np.empty(0, dtype=np.intp)
+    place = np.arange(len(ranked)) - np.repeat(starts, np.diff(np.r_[starts, len(ranked)]))
+    return ranked[place < most]
 
 
 def refuse_label_features(features: Features, test: Ratings, limit: float = 0.98) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,35 +55,64 @@ def test_unseen_folds_test_everything_once_and_nest_their_contexts(world: World)
 
 def test_overlaps_are_refused(world: World) -> None:
     r = world.ratings
-    none = np.empty(0, dtype=np.intp)
+    none, first = np.empty(0, dtype=np.intp), r.prompt_id[:1]
     first_prompt = r.prompt_id == r.prompt_id[0]
     by_image = r.image_id == r.image_id[first_prompt][0]
     with pytest.raises(LeakError, match="prompts are in training and in test"):
-        Split("seen", r, r.prompt_id, np.flatnonzero(~by_image), none, np.flatnonzero(by_image))
+        Split("seen", r, r.prompt_id, np.flatnonzero(~by_image), none, np.flatnonzero(by_image), first)
     half = np.arange(len(r)) % 2 == 0
     with pytest.raises(LeakError, match="images are in training and in test"):
-        Split("seen", r, r.prompt_id, np.flatnonzero(half), none, np.flatnonzero(~half))
+        Split("seen", r, r.prompt_id, np.flatnonzero(half), none, np.flatnonzero(~half), r.prompt_id)
     user = r.user_id == r.user_id[0]
     with pytest.raises(LeakError, match="new users are in training"):
-        Split("unseen", r, r.prompt_id, np.flatnonzero(~first_prompt), none, np.flatnonzero(first_prompt))
+        Split("unseen", r, r.prompt_id, np.flatnonzero(~first_prompt), none, np.flatnonzero(first_prompt), first)
+    too_many = np.append(first, r.prompt_id[~first_prompt][:1])
+    with pytest.raises(LeakError, match="1 groups held out are in training"):
+        Split("seen", r, r.prompt_id, np.flatnonzero(~first_prompt), none, np.flatnonzero(first_prompt), too_many)
+    with pytest.raises(LeakError, match="tested and not held out"):
+        Split("seen", r, r.prompt_id, np.flatnonzero(~first_prompt), none, np.flatnonzero(first_prompt), first[:0])
     with pytest.raises(LeakError, match="has no training rating"):
-        Split("seen", r, r.prompt_id, np.flatnonzero(~first_prompt & ~user), none, np.flatnonzero(first_prompt & user))
-    with pytest.raises(LeakError, match="who is not tested"):
-        _context_of_a_stranger(r, first_prompt)
+        Split(
+            "seen",
+            r,
+            r.prompt_id,
+            np.flatnonzero(~first_prompt & ~user),
+            none,
+            np.flatnonzero(first_prompt & user),
+            first,
+        )
+    with pytest.raises(LeakError, match="new users are in training"):
+        _context_of_a_trained_user(r, first_prompt)
 
 
-def _context_of_a_stranger(r: Ratings, first_prompt: np.ndarray) -> Split:
+def _context_of_a_trained_user(r: Ratings, first_prompt: np.ndarray) -> Split:
     a, b = np.unique(r.user_id[first_prompt])[:2]
-    train = np.flatnonzero(~first_prompt & (r.user_id != a) & (r.user_id != b))
+    train = np.flatnonzero(~first_prompt & (r.user_id != a))
     context = np.flatnonzero(~first_prompt & (r.user_id == b))
-    return Split("unseen", r, r.prompt_id, train, context, np.flatnonzero(first_prompt & (r.user_id == a)))
+    return Split(
+        "unseen", r, r.prompt_id, train, context, np.flatnonzero(first_prompt & (r.user_id == a)), r.prompt_id[:1]
+    )
+
+
+def test_users_with_too_few_ratings_are_in_no_unseen_test(world: World) -> None:
+    r = world.ratings
+    groups = r.prompt_id
+    poor = r.user_id == r.user_id[0]
+    kept = ~poor | (np.cumsum(poor) <= 7)
+    some = r.take(kept)
+    splits = unseen_splits(some, groups[kept], 4, 3, 7, np.random.default_rng(0))
+    tested = np.unique(np.concatenate([s.test_ratings.user_id for s in splits]))
+    assert tested.tolist() == [u for u in some.users().tolist() if u != r.user_id[0]]
+    assert any(r.user_id[0] in s.train_ratings.user_id for s in splits)
+    with pytest.raises(EstimateError, match="no user has 200 ratings"):
+        unseen_splits(some, groups[kept], 4, 3, 200, np.random.default_rng(0))
 
 
 def test_context_of_test_images_is_refused(world: World) -> None:
     r = world.ratings
     s = unseen_splits(r, r.prompt_id, 4, 3, 5, np.random.default_rng(0))[0]
     with pytest.raises(LeakError, match="images are in training and in test"):
-        Split("unseen", r, r.prompt_id, s.train, np.append(s.context, s.test[0]), s.test)
+        Split("unseen", r, r.prompt_id, s.train, np.append(s.context, s.test[0]), s.test, s.held_out)
 
 
 def test_near_duplicates_stay_together() -> None:
@@ -93,9 +123,9 @@ def test_near_duplicates_stay_together() -> None:
     r = Ratings(np.repeat("u", 6), ids, np.array([f"p{i}" for i in range(6)]), np.full(6, 500.0))
     groups = near_duplicate_groups(r, Features(ids, {"network": vectors}), "network")
     assert groups.tolist() == ["p0", "p1", "p2", "p3", "p1", "p5"]
+    none = np.empty(0, dtype=np.intp)
     with pytest.raises(LeakError, match="group"):
-        none = np.empty(0, dtype=np.intp)
-        Split("seen", r, groups, np.array([0, 1, 2, 3]), none, np.array([4, 5]))
+        Split("seen", r, groups, np.array([0, 1, 2, 3]), none, np.array([4, 5]), groups[4:])
 
 
 def test_folds_are_even_and_whole() -> None:
@@ -121,7 +151,7 @@ def test_test_labels_reach_no_prediction(world: World) -> None:
             )
             scores = r.score.copy()
             scores[s.test] = other.score[s.test] if changed else r.score[s.test]
-            s = Split(s.kind, Ratings(r.user_id, r.image_id, r.prompt_id, scores), s.groups, s.train, s.context, s.test)
+            s = replace(s, ratings=Ratings(r.user_id, r.image_id, r.prompt_id, scores))
             design = FeatureMap.fit(world.features.take(s.train_ratings.images())).transform(world.features)
             model = taste_model("eb_slopes").fit(s.train_ratings, design, np.random.default_rng(0))
             if len(s.context):

@@ -121,7 +121,7 @@ def test_alignment_is_ridge_followed_by_principal_directions() -> None:
 
 def test_crossfitted_values_do_not_see_their_own_prompt() -> None:
     """Give one prompt another text: its cross-fitted values follow only through the shared directions."""
-    f, text, groups = aligned_world(np.random.default_rng(8))
+    f, _, groups = aligned_world(np.random.default_rng(8))
     rng = np.random.default_rng(9)
     nonsense = rng.standard_normal((60, 50))[np.repeat(np.arange(60), 3)]
     fit = fit_alignment(f, nonsense, groups, np.random.default_rng(0), components=4)

@@ -1,0 +1,192 @@
+"""From predictions to the tables of a report: the ladder at both levels, paired differences, margins, disagreement.
+
+The numbers are those of `analysis`, which anybody can run again on the same predictions and ratings; here they are only
+asked for together and put into the tables that jobs write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.accuracy import Accuracy
+
+LADDER_FIRST = ("model", "split", "level", "srocc", "plcc", "accuracy", "ci_low", "ci_high", "n_users")
+DIFFERENCES_FIRST = ("a", "b", "split", "level", "estimate", "ci_low", "ci_high", "p", "p_holm", "share_a_better")
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """What is computed.
+
+    Attributes
+    ----------
+    ladder : tuple of str
+        Models from the simplest up; of two, the later one is `a` in a difference.
+    margins : tuple of int
+        Ticks of the tie curve, rising.
+    disagreement_margins : tuple of int
+        Ticks by which both users must differ in a diverging pair.
+    confidence : float
+    permutations : int
+        Of user identities, for diverging pairs.
+    """
+
+    ladder: tuple[str, ...]
+    margins: tuple[int, ...] = tuple(range(0, 501, 25))
+    disagreement_margins: tuple[int, ...] = (0, 250)
+    confidence: float = 0.95
+    permutations: int = 9999
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationTables:
+    """The tables of a report.
+
+    Attributes
+    ----------
+    ladder : DataFrame
+        One row a model, split and level: correlations and accuracy with two-way intervals, ceiling and counts; at the
+        user level also `rmse` (ticks) and `z_sd` (SD of standardised errors, 1 where `sd` is honest).
+    differences : DataFrame
+        One row a pair of models, split and level: accuracy of `a` less that of `b` on identical pairs.
+    tie_curve : DataFrame
+        One row a model, split and margin, user level.
+    disagreement : DataFrame
+        One row a model, split and margin.
+    notes : DataFrame
+        `about, note`: estimands, and what a reader must know before he believes a number.
+    """
+
+    ladder: pd.DataFrame
+    differences: pd.DataFrame
+    tie_curve: pd.DataFrame
+    disagreement: pd.DataFrame
+    notes: pd.DataFrame
+
+
+def report(
+    predictions: pd.DataFrame,
+    dense: pd.DataFrame,
+    ratings: pd.DataFrame,
+    settings: ReportSettings,
+    rng: np.random.Generator,
+) -> EvaluationTables:
+    """Every table of a report.
+
+    Parameters
+    ----------
+    predictions, dense : DataFrame
+        As `beholder.taste.evaluate.Evaluated`.
+    ratings : DataFrame
+        Tidy ratings; with `occasion` the first of each pair is what is predicted.
+    settings : ReportSettings
+    rng : numpy.random.Generator
+        For bands and permutations.
+    """
+    import pandas as pd
+
+    from analysis.accuracy import accuracy
+    from analysis.tie_curve import tie_curve
+
+    users = accuracy(predictions, ratings, level="user", confidence=settings.confidence)
+    images = accuracy(predictions, ratings, level="population", confidence=settings.confidence)
+    errors = prediction_errors(predictions, ratings)
+    ladder = pd.concat([users.to_frame().merge(errors, on=["model", "split"]), images.to_frame()], ignore_index=True)
+    curve = tie_curve(predictions, ratings, settings.margins, rng=rng, confidence=settings.confidence)
+    diverging, diverging_notes = _disagreement(dense, ratings, settings, rng)
+    notes = [
+        *_notes("ladder, user level", users),
+        *_notes("ladder, population level", images),
+        *_notes("tie curve", curve),
+        *diverging_notes,
+    ]
+    return EvaluationTables(
+        in_ladder_order(_first(ladder, LADDER_FIRST), settings.ladder),
+        upward(pd.concat([_differences(r) for r in (users, images)], ignore_index=True), settings.ladder),
+        in_ladder_order(_first(curve.to_frame(), ("model", "split", "margin")), settings.ladder),
+        in_ladder_order(diverging, settings.ladder),
+        pd.DataFrame(notes, columns=["about", "note"]).drop_duplicates(ignore_index=True),
+    )
+
+
+def prediction_errors(predictions: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
+    """Means over users: `rmse` in ticks and `z_sd`, the SD about 0 of errors divided by the predicted SD.
+
+    Errors are those of `fold_score`, which knows nothing of the fold's ratings.
+
+    A model whose `sd` is honest has a `z_sd` of about 1; NaN where a model gives no SD.
+    """
+    first = ratings
+    if "occasion" in ratings.columns:
+        first = ratings.sort_values("occasion", kind="stable").drop_duplicates(["user_id", "image_id"])
+    both = predictions.merge(first[["user_id", "image_id", "score"]], on=["user_id", "image_id"], suffixes=("", "_of"))
+    error = both["score_of"] - both["fold_score"]
+    sd = both["sd"].where(both["sd"] > 0)
+    squares = both[["model", "split", "user_id"]].assign(squared=error**2, standardised=(error / sd) ** 2)
+    each = squares.groupby(["model", "split", "user_id"]).mean()
+    found = np.sqrt(each.groupby(["model", "split"]).mean())
+    return found.rename(columns={"squared": "rmse", "standardised": "z_sd"}).reset_index()
+
+
+def upward(differences: pd.DataFrame, ladder: Sequence[str]) -> pd.DataFrame:
+    """Each difference as higher rung less lower rung, in the order of the ladder."""
+    rung = {model: k for k, model in enumerate(ladder)}
+    turned = differences["a"].map(rung) < differences["b"].map(rung)
+    out = differences.copy()
+    for mine, theirs in (("a", "b"), ("b", "a")):
+        out.loc[turned, mine] = differences.loc[turned, theirs]
+    for mine, theirs in (("estimate", "estimate"), ("ci_low", "ci_high"), ("ci_high", "ci_low")):
+        out.loc[turned, mine] = 0.0 - differences.loc[turned, theirs]
+    out.loc[turned, "share_a_better"] = 1.0 - differences.loc[turned, "share_a_better"]
+    keys = out.assign(_a=out["a"].map(rung), _b=out["b"].map(rung))
+    order = keys.sort_values(["level", "split", "_a", "_b"], ascending=[False, True, False, False], kind="stable").index
+    return _first(out.loc[order].reset_index(drop=True), DIFFERENCES_FIRST)
+
+
+def in_ladder_order(frame: pd.DataFrame, ladder: Sequence[str]) -> pd.DataFrame:
+    """Rows by level (user first), split, rung and margin, as far as the table has them."""
+    rung = {model: k for k, model in enumerate(ladder)}
+    keys = [c for c in ("level", "split", "_rung", "margin") if c == "_rung" or c in frame.columns]
+    ascending = [c != "level" for c in keys]
+    ordered = frame.assign(_rung=frame["model"].map(rung)).sort_values(keys, ascending=ascending, kind="stable")
+    return ordered.drop(columns="_rung").reset_index(drop=True)
+
+
+def _first(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    return frame[[*names, *(c for c in frame.columns if c not in names)]]
+
+
+def _differences(result: Accuracy) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame([vars(d) for d in result.differences])
+
+
+def _disagreement(
+    dense: pd.DataFrame, ratings: pd.DataFrame, settings: ReportSettings, rng: np.random.Generator
+) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """Diverging pairs at every margin."""
+    import pandas as pd
+
+    from analysis.disagreement import disagreement
+
+    frames, notes = [], []
+    for margin in settings.disagreement_margins:
+        found = disagreement(
+            dense, ratings, rng=rng, margin=margin, confidence=settings.confidence, draws=settings.permutations
+        )
+        frames.append(found.to_frame().assign(margin=margin))
+        notes += _notes("diverging pairs", found)
+    return _first(pd.concat(frames, ignore_index=True), ("model", "split", "margin")), notes
+
+
+def _notes(about: str, result: Any) -> list[tuple[str, str]]:
+    """Estimand and warnings of a result."""
+    return [(about, text) for text in (result.estimand.text, *result.warnings)]
