@@ -1,0 +1,144 @@
+"""What the pages share: the store, cached tables, headings, charts with their numbers, pictures, missing tables."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+import loaders
+import words
+from beholder.store import Store
+from charts import Chart
+
+STORE, USED = "store", "used"
+
+
+def start_page(store: Store) -> None:
+    """Say which store this run of the script reads; the list of tables used starts anew."""
+    st.session_state[STORE] = store
+    st.session_state[USED] = {}
+
+
+def current_store() -> Store:
+    """The store of this session."""
+    store: Store = st.session_state[STORE]
+    return store
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _read(root: str, name: str, digest: str, written_ns: int) -> pd.DataFrame:
+    """A table by its content; digest and time are what makes two calls differ."""
+    return Store(root).read_table(name)
+
+
+def table(name: str) -> pd.DataFrame | None:
+    """The table as it is now, or None where no job has written it; it is listed at the foot of the page."""
+    store = current_store()
+    version = loaders.version_of(store, name)
+    if version is None:
+        return None
+    st.session_state[USED][name] = version.digest
+    return _read(str(store.root), name, version.digest, version.written_ns)
+
+
+def tables(*names: str) -> list[pd.DataFrame] | None:
+    """All of these tables; where one is absent, a message that names the job to run, and None."""
+    found = [table(name) for name in names]
+    missing = [name for name, frame in zip(names, found, strict=True) if frame is None]
+    if missing:
+        say_missing(missing)
+        return None
+    return [frame for frame in found if frame is not None]
+
+
+def version(name: str) -> str:
+    """What cached results that are made from a table are kept under."""
+    found = loaders.version_of(current_store(), name)
+    return f"{found.digest}-{found.written_ns}" if found else ""
+
+
+def say_missing(names: Sequence[str]) -> None:
+    """Which tables are not there yet, and the command that writes each."""
+    store = current_store()
+    jobs = list(dict.fromkeys(loaders.WRITERS[name] for name in names))
+    commands = "\n".join(loaders.command_for(job, store) for job in jobs)
+    noun = "table" if len(names) == 1 else "tables"
+    listed = ", ".join(f"`{name}`" for name in names)
+    st.info(
+        f"Nothing to show yet: this needs the {noun} {listed}. Run\n```sh\n{commands}\n```",
+        icon=":material/hourglass_empty:",
+    )
+
+
+def page_title(title: str, lead: str) -> None:
+    """The page's question and one sentence on how to read it."""
+    st.title(title, anchor=False)
+    st.markdown(f":gray[{lead}]")
+
+
+def section(title: str, text: str = "") -> None:
+    """A heading, and what the reader is looking at."""
+    st.subheader(title, anchor=False)
+    if text:
+        st.markdown(text)
+
+
+def show(chart: Chart, alt: str, caption: str, numbers: pd.DataFrame | None = None) -> None:
+    """A chart, what it estimates from how many, and the numbers drawn."""
+    st.altair_chart(chart, width="stretch", theme=None, alt=alt)
+    st.caption(caption)
+    if numbers is not None:
+        with st.expander("The numbers", icon=":material/table_rows:"):
+            st.dataframe(numbers, hide_index=True)
+
+
+def warn(texts: Sequence[str]) -> None:
+    """What the reader must know before he believes the numbers above."""
+    for text in texts:
+        st.warning(f"{words.sentence_case(text).rstrip('.')}.", icon=":material/warning:")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image of the store with what is written under it."""
+
+    path: Path
+    title: str
+    text: str
+    note: str = ""
+    highlight: bool = False
+
+
+def pictures(items: Sequence[Picture], columns: int) -> None:
+    """Pictures in rows of `columns`, each with title, text and note. The texts may come from anybody."""
+    for start in range(0, len(items), columns):
+        for place, item in zip(st.columns(columns, gap="medium"), items[start : start + columns], strict=False):
+            with place:
+                if item.path.exists():
+                    st.image(item.path, width="stretch", alt=f"{item.title}: {item.text}")
+                else:
+                    st.warning("The file is missing.", icon=":material/broken_image:")
+                st.html(_legend(item))
+
+
+def _legend(item: Picture) -> str:
+    colour = "#b5482a" if item.highlight else "#1f3a5f"
+    return (
+        f'<div style="line-height:1.35"><div style="font-weight:600;color:{colour}">{html.escape(item.title)}</div>'
+        f'<div style="font-size:0.86rem">{html.escape(item.text)}</div>'
+        f'<div style="font-size:0.8rem;opacity:0.65;margin-top:0.2rem">{html.escape(item.note)}</div></div>'
+    )
+
+
+def foot() -> None:
+    """Which contents the page was made from, so that a screenshot can be traced."""
+    used: dict[str, str] = st.session_state[USED]
+    if used:
+        listed = " · ".join(f"{name} `{digest[:8]}`" for name, digest in sorted(used.items()))
+        st.divider()
+        st.caption(f"Made from {listed}")

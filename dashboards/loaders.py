@@ -1,0 +1,188 @@
+"""What lies in a store, as frames: tables, records and the ledger. No Streamlit here; nothing is ever written.
+
+A table is named by the digest in its record and by the time it was written, so a cache keyed by `TableVersion` never
+shows an old table for a new one, nor a new one for an old digest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from beholder.engine.runlog import run_states, utc_now
+from beholder.store import Store
+
+WRITERS = {
+    "prompts": "generate",
+    "images": "generate",
+    "ratings": "simulate_ratings",
+    "truth_ratings": "simulate_ratings",
+    "features": "embed",
+    "prompt_vectors": "embed",
+    "predictions": "evaluate_taste",
+    "predictions_dense": "evaluate_taste",
+    "ladder": "evaluate_taste",
+    "differences": "evaluate_taste",
+    "tie_curve": "evaluate_taste",
+    "disagreement": "evaluate_taste",
+    "trained": "train_taste",
+    "search_trace": "steer",
+    "steered_images": "steer",
+    "steered": "steer",
+    "trials": "pairwise_study",
+    "votes": "pairwise_study",
+    "truth_votes": "pairwise_study",
+    "contrasts": "analyse",
+    "ranking": "analyse",
+    "consistency": "analyse",
+    "recovered": "analyse",
+}
+"""The job that writes each table."""
+
+LEDGER_COLUMNS = ("stage", "key", "status", "error", "attempt", "seconds", "worker", "written_at", "versions")
+
+
+@dataclass(frozen=True)
+class TableVersion:
+    """Which content of a table: its digest, and when its file was replaced (nanoseconds)."""
+
+    name: str
+    digest: str
+    written_ns: int
+
+
+def open_store(folder: str | Path) -> Store:
+    """The store in `folder`, which must be there: a dashboard makes none.
+
+    Raises
+    ------
+    StoreError
+        If the folder holds no store, or one of another format.
+    """
+    return Store.existing(folder)
+
+
+def version_of(store: Store, name: str) -> TableVersion | None:
+    """Which content the table has now; None while no job has written both the table and its record."""
+    record = store.read_record(f"table-{name}")
+    try:
+        written = store.path(f"tables/{name}.parquet").stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+    return TableVersion(name, str(record["digest"]), written) if record else None
+
+
+def plan_name(store: Store) -> str | None:
+    """Name of the plan that the store's tables were made under; None while there is none."""
+    names = (_json(path).get("plan") for path in _record_files(store, "table-*.json"))
+    return next((str(name) for name in names if name), None)
+
+
+def command_for(job: str, store: Store) -> str:
+    """What to type so that a job's tables appear."""
+    return f"python jobs/{job}.py --plan jobs/studies/{plan_name(store) or 'demo'}.yaml --store {store.root}"
+
+
+def is_simulated(store: Store) -> bool:
+    """Whether the truth is stored beside the answers, which is so for simulated people only."""
+    return store.has_table("truth_ratings") or store.has_table("truth_votes")
+
+
+def rows_in(store: Store, name: str) -> int | None:
+    """Rows of a table as its record says, without opening the table; None where it is absent."""
+    record = store.read_record(f"table-{name}")
+    return int(record["rows"]) if record and store.has_table(name) else None
+
+
+def records(store: Store) -> pd.DataFrame:
+    """How every table was made, one row a table with a record.
+
+    Returns
+    -------
+    DataFrame
+        table, rows, digest, plan, plan_hash, seed, instruction_set, made_from (names), job, and state: "current";
+        "outdated" where an input was written anew since; "no file" where the record outlived the table.
+    """
+    known = {path.stem.removeprefix("table-"): _json(path) for path in _record_files(store, "table-*.json")}
+    rows = [_record_row(store, name, record, known) for name, record in known.items()]
+    columns = ["table", "rows", "digest", "plan", "plan_hash", "seed", "instruction_set", "made_from", "job", "state"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _record_row(store: Store, name: str, record: dict[str, Any], known: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    inputs: dict[str, str] = record.get("inputs", {})
+    changed = [n for n, digest in inputs.items() if known.get(n, {}).get("digest") != digest]
+    state = "outdated" if changed else "current"
+    return {
+        "table": name,
+        "rows": record.get("rows"),
+        "digest": record["digest"],
+        "plan": record.get("plan"),
+        "plan_hash": record.get("plan_hash"),
+        "seed": record.get("seed"),
+        "instruction_set": record.get("instruction_set"),
+        "made_from": sorted(inputs),
+        "job": WRITERS.get(name),
+        "state": state if store.has_table(name) else "no file",
+    }
+
+
+def versions(store: Store) -> pd.DataFrame:
+    """Software versions in the tables' records: software, version, and which tables were made with it."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for path in _record_files(store, "table-*.json"):
+        for software, version in _json(path).get("versions", {}).items():
+            found.setdefault((software, version), []).append(path.stem.removeprefix("table-"))
+    rows = [(software, version, len(tables), sorted(tables)) for (software, version), tables in sorted(found.items())]
+    return pd.DataFrame(rows, columns=["software", "version", "n_tables", "tables"])
+
+
+def ledger_version(store: Store) -> tuple[tuple[str, int], ...]:
+    """Name and size of every shard: shards only grow, so this changes whenever a row was added."""
+    shards = sorted(store.path("ledger").glob("*/*.jsonl"))
+    return tuple((str(shard.relative_to(store.root)), shard.stat().st_size) for shard in shards)
+
+
+def ledger(store: Store) -> pd.DataFrame:
+    """The row that counts for every item of every stage, results left out: columns `LEDGER_COLUMNS`.
+
+    As in the engine: the earliest row with a result, or else the failed one with the most attempts.
+    """
+    rows = pd.DataFrame(_ledger_rows(store), columns=list(LEDGER_COLUMNS))
+    failed = rows["status"] != "ok"
+    rank = rows.assign(failed=failed, tries=rows["attempt"].where(failed, 0))
+    rank = rank.sort_values(["failed", "tries", "written_at"], ascending=[True, False, True], kind="stable")
+    counted = rank.drop_duplicates(["stage", "key"]).sort_values(["stage", "written_at"], kind="stable")
+    return counted[list(LEDGER_COLUMNS)].reset_index(drop=True)
+
+
+def _ledger_rows(store: Store) -> Iterator[list[Any]]:
+    for folder in sorted(p for p in store.path("ledger").glob("*") if p.is_dir()):
+        for row in store.ledger_rows(folder.name):
+            yield [folder.name, *(row.get(name) for name in LEDGER_COLUMNS[1:])]
+
+
+def _record_files(store: Store, pattern: str) -> list[Path]:
+    return sorted(store.path("records").glob(pattern))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def runs(store: Store) -> pd.DataFrame:
+    """What every run is doing or did last: run, state, attempt, started, stage (the last), done, failed, error."""
+    columns = ["run", "state", "attempt", "started", "stage", "done", "failed", "error"]
+    rows = []
+    for run in run_states(store, utc_now()):
+        last = run.stages[-1] if run.stages else None
+        done, failed = sum(stage.done for stage in run.stages), sum(stage.failed for stage in run.stages)
+        label = last.label if last else None
+        rows.append([run.run_id, run.state, run.attempt, pd.Timestamp(run.started_at), label, done, failed, run.error])
+    return pd.DataFrame(rows, columns=columns)

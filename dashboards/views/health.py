@@ -1,0 +1,118 @@
+"""Did the runs work: what they are doing, what failed, how every table was made."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+import charts
+import layout
+import loaders
+import words
+from frames import health
+
+
+@st.cache_data(max_entries=4, show_spinner="Reading the ledger …")
+def ledger(root: str, shards: tuple[tuple[str, int], ...]) -> pd.DataFrame:
+    """Cached by the sizes of the shards, which only grow."""
+    return loaders.ledger(loaders.open_store(root))
+
+
+def runs() -> None:
+    """Every run of the store."""
+    rows = loaders.runs(layout.current_store())
+    if rows.empty:
+        st.caption("No run has told of itself in this store.")
+        return
+    st.dataframe(rows, hide_index=True)
+
+
+def stages() -> None:
+    """Items by stage, done and failed."""
+    store = layout.current_store()
+    rows = ledger(str(store.root), loaders.ledger_version(store))
+    if rows.empty:
+        st.info(
+            f"The ledger is empty: no stage has run.\n```sh\n{loaders.command_for('generate', store)}\n```",
+            icon=":material/hourglass_empty:",
+        )
+        return
+    table = health.stages(rows)
+    failed = int(table["failed"].sum())
+    first, second, third, fourth = st.columns(4)
+    first.metric("Items done", f"{int(table['ok'].sum()):,}", border=True)
+    second.metric("Items failed", f"{failed:,}", border=True)
+    third.metric("Needed a second try", f"{int(table['retried'].sum()):,}", border=True)
+    fourth.metric("Work", _duration(table["work_seconds"].sum()), border=True, help="Sum over workers.")
+    layout.show(
+        charts.stage_bars(health.outcomes(table)),
+        "Items of every stage, done and failed",
+        "One item is one picture, vector or rewrite; an item counts once however often it was tried.",
+        _rounded(table.drop(columns=["stage"])),
+    )
+    if failed:
+        st.markdown("**What failed.** These items are set aside; the rest went on without them.")
+        failures = health.failures(rows)
+        st.dataframe(failures.assign(key=failures["key"].str[:16]), hide_index=True)
+
+
+def _rounded(table: pd.DataFrame) -> pd.DataFrame:
+    times = ["seconds", "slowest", "work_seconds"]
+    return table.assign(**{name: table[name].round(3) for name in times})
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds / 3600:.1f} h"
+        if seconds >= 3600
+        else f"{seconds / 60:.1f} min"
+        if seconds >= 60
+        else f"{seconds:.1f} s"
+    )
+
+
+def provenance() -> None:
+    """What was made from what."""
+    store = layout.current_store()
+    rows = loaders.records(store)
+    if rows.empty:
+        layout.say_missing(["prompts"])
+        return
+    stale = rows.loc[rows["state"] != "current", "table"]
+    if len(stale):
+        layout.warn([f"Made from tables that were written anew since: {', '.join(stale)}. Run their jobs again."])
+    else:
+        st.success(
+            f"All {words.count(len(rows), 'table')} were made from the tables that lie here now.",
+            icon=":material/verified:",
+        )
+    st.graphviz_chart(health.lineage(rows), width="stretch")
+    shown = rows.assign(
+        digest=rows["digest"].str[:12], plan_hash=rows["plan_hash"].str[:12], made_from=rows["made_from"].str.join(", ")
+    )
+    with st.expander("Every table", icon=":material/table_rows:"):
+        st.dataframe(shown, hide_index=True, height="content")
+
+
+def software() -> None:
+    """Versions; more than one of a kind is worth a look."""
+    rows = loaders.versions(layout.current_store())
+    if rows.empty:
+        return
+    mixed = sorted(rows.loc[rows["software"].duplicated(), "software"].unique())
+    if mixed:
+        layout.warn([f"Tables were made with different versions of {', '.join(mixed)}."])
+    st.dataframe(rows.drop(columns=["tables"]), hide_index=True, height="content")
+
+
+layout.page_title(
+    "Can the numbers be trusted?", "Whether every item was made, what was set aside, and how each table came to be."
+)
+layout.section("Runs")
+runs()
+layout.section("Stages")
+stages()
+layout.section("What was made from what", "Each table knows the digests of the tables it was made from.")
+provenance()
+layout.section("Software")
+software()
