@@ -20,6 +20,8 @@ IN_FLIGHT = 2
 """Batches with one worker: the next one waits there, so that the worker does not wait for the driver."""
 DEATHS_ALONE = 2
 """An item that was alone with its worker this often when it died is put in quarantine."""
+FAILURES_IN_A_ROW = 3
+"""A worker none of whose items succeeded in so many batches in a row is replaced: something is wrong there."""
 STARTS = 3
 """So many workers dying one after the other while they load stop the run."""
 
@@ -38,14 +40,19 @@ class Worker:
 
     handle: Any
     name: str | None = None
+    node: str | None = None
+    failures: int = 0
+    """Batches in a row without a single result."""
     flight: deque[tuple[Any, Work]] = field(default_factory=deque)
 
 
 class Pool:
     """The actors of one stage: those that answered, and those still loading."""
 
-    def __init__(self, make: Callable[[], Any], gpus: float) -> None:
+    def __init__(self, make: Callable[[frozenset[str]], Any], gpus: float) -> None:
         self._make, self.gpus = make, gpus
+        self.avoided: set[str] = set()
+        """Machines on which a worker went wrong; new ones are sent elsewhere, where there is an elsewhere."""
         self.workers: list[Worker] = []
         self.starting: dict[Any, Worker] = {}
 
@@ -56,7 +63,7 @@ class Pool:
 
     def spawn(self) -> None:
         """Ask Ray for one more worker; it counts once its `start` has answered."""
-        worker = Worker(self._make())
+        worker = Worker(self._make(frozenset(self.avoided)))
         self.starting[worker.handle.start.remote()] = worker
 
     def ensure(self, size: int) -> None:
@@ -125,7 +132,7 @@ class Dispatch:
         worker = self._pool.starting.pop(ref)
         was_warm = worker.name is not None
         try:
-            worker.name = ray.get(ref)
+            worker.name, worker.node = ray.get(ref)
         except ray.exceptions.RayTaskError as error:
             raise _original(error) from error
         except ray.exceptions.RayError as error:
@@ -172,8 +179,26 @@ class Dispatch:
         else:
             del self._refs[ref]
             worker.flight = deque(entry for entry in worker.flight if entry[0] != ref)
+            self._judge(worker, outcomes)
         self.feed()
         return outcomes
+
+    def _judge(self, worker: Worker, outcomes: Sequence[Outcome]) -> None:
+        """Replace a worker that only fails while others may not; its machine is avoided. Its next batch goes to them.
+
+        Where everything fails everywhere this changes nothing, and the limit of failed items ends the run.
+        """
+        worker.failures = 0 if any(outcome.result is not None for outcome in outcomes) else worker.failures + 1
+        if worker.failures < FAILURES_IN_A_ROW:
+            return
+        for ref, work in reversed(worker.flight):
+            del self._refs[ref]
+            self._queue.appendleft(work)
+        worker.flight.clear()
+        self._pool.drop(worker)
+        if worker.node:
+            self._pool.avoided.add(worker.node)
+        self._pool.spawn()
 
     def _bury(self, worker: Worker, error: Exception) -> list[Outcome]:
         """Replace a dead worker. The first of its batches without an answer was running; the others are innocent."""

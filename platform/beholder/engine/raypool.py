@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from beholder.engine.cluster import connect
 from beholder.engine.dispatch import Dispatch, Pool, side_by_side
@@ -28,8 +29,10 @@ class _Actor:
     def __init__(self, stage: Stage, store: Store) -> None:
         self._stage, self._store, self._ready = stage, store, False
 
-    def start(self) -> str:
-        """Load the stage at the first call; answers with the worker's name."""
+    def start(self) -> tuple[str, str]:
+        """Load the stage at the first call; answers with the worker's name and its machine's id in the cluster."""
+        import ray
+
         if not (self._store.root / "store.json").exists():
             raise EngineError(
                 f"worker {worker_name()} does not see the store {self._store.root}",
@@ -39,7 +42,7 @@ class _Actor:
         if not self._ready:
             self._stage.setup(self._store)
             self._ready = True
-        return worker_name()
+        return worker_name(), ray.get_runtime_context().get_node_id()
 
     def run(self, batch: list[Keyed]) -> list[Outcome]:
         """Outcomes of one batch; errors of items come back as outcomes."""
@@ -144,10 +147,21 @@ class RayPool:
                 free += pool.gpus * pool.size
                 self._pools.pop(identity).close()
         actor = ray.remote(
-            num_cpus=1 / WARM_POOLS,
-            num_gpus=gpus,
-            max_restarts=0,
-            scheduling_strategy="SPREAD",  # shares of cores would else pile up on one machine
-            runtime_env={"env_vars": worker_environment()},
+            num_cpus=1 / WARM_POOLS, num_gpus=gpus, max_restarts=0, runtime_env={"env_vars": worker_environment()}
         )(_Actor)
-        return Pool(lambda: actor.remote(stage, self.store), gpus)
+        return Pool(
+            lambda avoided: actor.options(scheduling_strategy=_placement(avoided)).remote(stage, self.store), gpus
+        )
+
+
+def _placement(avoided: frozenset[str]) -> Any:
+    """Spread over the machines (shares of cores would else pile up on one), or on one that is not avoided."""
+    import ray
+
+    if avoided:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        others = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in avoided]
+        if others:
+            return NodeAffinitySchedulingStrategy(min(others), soft=True)
+    return "SPREAD"

@@ -49,6 +49,10 @@ class Square:
             raise ArithmeticError(f"cannot square\n{item['n']}")
         if do == "exit" or (do == "exit once" and first_time(self.store, item["_key"])):
             os._exit(7)
+        if do == "broken worker":
+            time.sleep(0.01)
+            if is_broken(self.store):
+                raise ConnectionError("no route to the device")
         if do == "work":
             time.sleep(0.01)
         if do == "clash":
@@ -76,6 +80,18 @@ def first_time(store: Store, key: str) -> bool:
         os.close(os.open(store.root / f"{key}.mark", os.O_CREAT | os.O_EXCL))
     except FileExistsError:
         return False
+    return True
+
+
+def is_broken(store: Store) -> bool:
+    """True in the first process that asks, for as long as it lives."""
+    path = store.root / "broken.pid"
+    try:
+        mark = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    except FileExistsError:
+        return path.read_text() == str(os.getpid())
+    os.write(mark, str(os.getpid()).encode())
+    os.close(mark)
     return True
 
 

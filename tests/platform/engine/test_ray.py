@@ -154,3 +154,16 @@ def test_stage_for_a_gpu_needs_one(ray_address, store):
     stage.identity = lambda: {"device": "cuda"}
     with pytest.raises(EngineError, match="no GPU"):
         next(RayPool(store).outcomes(stage, [[]], 1))
+
+
+@pytest.mark.ray
+def test_worker_that_only_fails_is_replaced(ray_address, engine_of, store):
+    """The first process to touch the mark is broken for good; whoever replaces it is not."""
+    items = [{"n": n, "do": "broken worker"} for n in range(60)]
+    run = engine_of("ray", max_failed=0.5).run(Square(batch_size=2), items)
+    assert 0 < run.failed <= 3 * 2  # three batches, then it was gone
+    assert run.computed == 60 - run.failed
+    assert {row["trace"] for row in run.rows if row["status"] == "failed"} != {None}
+    assert len({row["trace"] for row in run.rows if row["status"] == "failed"}) == 1
+    again = engine_of("ray").run(Square(batch_size=2), items)
+    assert (again.computed, again.failed) == (run.failed, 0)
