@@ -36,10 +36,18 @@ _HOME = {
     "steering_consistency": "consistency",
     "monitor_votes": "monitor",
     "power_by_simulation": "power",
+    "rating_agreement": "agreement",
+    "krippendorff_alpha": "alpha",
+    "intraclass_table": "intraclass",
+    "slider_use": "slider",
     "pilot_effects": "pilot",
     "Population": "results",
+    "AnalysisPlan": "plan",
     "Report": "report",
+    "make_report": "report",
     "write_report": "report",
+    "write_bundle": "bundle",
+    "rerun_bundle": "rerun",
 }
 """Public name -> module that defines it. No public name is a module's: importing the module would hide it."""
 

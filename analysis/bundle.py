@@ -33,6 +33,7 @@ from analysis.errors import UserError
 from analysis.plan import AnalysisPlan
 from analysis.r_script import r_script
 from analysis.report_numbers import flatten, is_number
+from analysis.report_sections import HALF_WINS
 from analysis.results import package_versions
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _contents(report: Report, tables: Mapping[str, pd.DataFrame]) -> dict[str, b
 
 def _half_wins(report: Report) -> bool:
     ranking = report.result("ranking")
-    return ranking is not None and any("finite only by that" in text for text in ranking.warnings)
+    return ranking is not None and HALF_WINS in ranking.warnings
 
 
 def _json(value: Any) -> bytes:

@@ -44,7 +44,7 @@ def r_script(plan: AnalysisPlan, *, half_wins: bool) -> str:
     """
     head = [
         f"# The main numbers of a study in R: {r_string(plan.title)}",
-        "#   Rscript analysis.R [RESULTS.csv]",
+        "#   Rscript analysis.R [RESULTS.csv] [--fast]",
         "# Reads tables/votes.csv and numbers.csv beside it; ends with status 1 when a number is not the reported one.",
         "",
         f"contrasts <- data.frame(focal = {_vector([a for a, _ in plan.contrasts])},",

@@ -142,7 +142,7 @@ def _side_p(votes: pd.DataFrame, main: pd.DataFrame) -> pd.Series:
 
     decided = main[main["choice"] != "tie"]
     left = (decided["choice"] == "left").groupby(decided["participant_id"].astype("str")).agg(["sum", "size"])
-    n_left, n = (left[name].to_numpy(dtype=float) for name in ("sum", "size"))
+    n_left, n = (left[name].to_numpy(dtype=np.int64) for name in ("sum", "size"))
     return pd.Series(np.minimum(1.0, 2 * bdtr(np.minimum(n_left, n - n_left), n, 0.5)), index=left.index)
 
 

@@ -7,6 +7,7 @@ question's number, so that its numbers do not depend on which other questions co
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Kind = Literal["planned", "sensitivity", "description", "as handed in"]
+HALF_WINS = "no finite strengths exist, so half a win was added on each side of every pair"
+"""Warning of a ranking that is finite only by this."""
+
 GIVEN = ("ladder", "differences", "tie_curve", "disagreement")
 """Tables that an evaluation of reward models wrote; shown as they are when there."""
 
@@ -132,14 +136,22 @@ def _ranking(sensitivity: bool) -> Ask:
 
         plan = material.plan
         other: Ties = "rao-kupper" if plan.ties == "davidson" else "davidson"
-        return rank_conditions(
-            material.tables["votes"],
-            ties=other if sensitivity else plan.ties,
-            pseudo_wins=0.5,
-            confidence=plan.confidence,
-            population=plan.population,
-            provenance=material.provenance("votes"),
-        )
+
+        def rank(pseudo_wins: float) -> Result:
+            return rank_conditions(
+                material.tables["votes"],
+                ties=other if sensitivity else plan.ties,
+                pseudo_wins=pseudo_wins,
+                confidence=plan.confidence,
+                population=plan.population,
+                provenance=material.provenance("votes"),
+            )
+
+        try:
+            return rank(0)
+        except EstimateError:  # an infinite strength; whatever else is wrong is wrong again below
+            finite = rank(0.5)
+            return dataclasses.replace(finite, warnings=(HALF_WINS, *finite.warnings))
 
     return ask
 

@@ -40,7 +40,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Rerun(Result):
-    """See `rerun`.
+    """See `rerun_bundle`.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def rerun(path: Path) -> Rerun:
+def rerun_bundle(path: Path) -> Rerun:
     """Rerun the bundle at `path` (folder or zip).
 
     Raises

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from analysis.rerun import Rerun, rerun
+from analysis.rerun import Rerun, rerun_bundle
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,4 +15,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Rerun:
     """Rerun and compare."""
-    return rerun(args.bundle)
+    return rerun_bundle(args.bundle)

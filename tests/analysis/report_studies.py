@@ -1,9 +1,12 @@
-"""Small studies for the tests of reports: votes with repeats, sides and source users; ratings, predictions, embeddings."""
+"""Small studies for the tests of reports: votes with repeats and source users, ratings, predictions, embeddings."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from analysis.plan import AnalysisPlan
 
@@ -19,21 +22,21 @@ def plan(**changes: object) -> AnalysisPlan:
 def votes(rng: np.random.Generator, n_people: int = 12, n_prompts: int = 8, per_person: int = 18) -> pd.DataFrame:
     """Votes on own against each other condition, by people and prompts that differ; the last two trials repeat.
 
-    `other` shows the own image of the next person, so that source users are balanced.
+    `other` shows the own image of a partner, who judges the same two images.
     """
     person_effect, prompt_effect = rng.normal(0, 0.4, n_people), rng.normal(0, 0.4, n_prompts)
     strength = {"own": 0.0, "other": -0.3, "population": -0.5, "unoptimised": -0.8}
     rows: list[dict[str, object]] = []
     for u in range(n_people):
         mine = [
-            (CONDITIONS[1 + k % 3], int((k // 3 + u + 3 * (k % 3)) % n_prompts), bool((k // 3 + k + u) % 2))
+            (CONDITIONS[1 + k % 3], int((k // 3 + u // 2 + 3 * (k % 3)) % n_prompts), bool((k // 3 + u) % 2))
             for k in range(per_person - 2)
         ]
         for k, (against, prompt, left) in enumerate([*mine, *((a, p, not side) for a, p, side in mine[:2])]):
             d = person_effect[u] + prompt_effect[prompt] - strength[against] + rng.logistic()
             won = "tie" if abs(d) < 0.25 else "left" if (d > 0) == left else "right"
             own = {"condition": "own", "image_id": f"own/{u}/{prompt}", "source_user": f"u{u:02d}"}
-            source = (u + 1) % n_people
+            source = u ^ 1
             foe: dict[str, object] = {"condition": against, "image_id": f"{against}/{prompt}", "source_user": None}
             if against == "other":
                 foe |= {"image_id": f"own/{source}/{prompt}", "source_user": f"u{source:02d}"}
@@ -87,3 +90,14 @@ def steered(rng: np.random.Generator, n_users: int = 6, n_prompts: int = 4) -> p
 def everything(rng: np.random.Generator) -> dict[str, pd.DataFrame]:
     """All tables a report can be made from."""
     return {"votes": votes(rng), **rated(rng), "steered": steered(rng)}
+
+
+def painted(votes: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """A plain picture for every image of the votes, and the table of images."""
+    ids = sorted({*votes["left_image_id"], *votes["right_image_id"]})
+    rng = np.random.default_rng(0)
+    rows = []
+    for k, name in enumerate(ids):
+        Image.fromarray(np.tile(rng.integers(0, 255, 3, dtype=np.uint8), (300, 400, 1))).save(folder / f"{k}.png")
+        rows.append((name, f"{k}.png"))
+    return pd.DataFrame(rows, columns=["image_id", "path"])

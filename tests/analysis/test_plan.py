@@ -121,9 +121,9 @@ def test_rules_that_would_delete_private_taste_are_refused(rule: str) -> None:
 
 
 def test_missing_fields_and_other_content() -> None:
-    with pytest.raises(UserError, match="p.yaml: contrasts is missing"):
+    with pytest.raises(UserError, match=r"p\.yaml: contrasts is missing"):
         AnalysisPlan.of({"focal": "own"}, "p.yaml: ")
-    with pytest.raises(UserError, match="p.yaml: found None"):
+    with pytest.raises(UserError, match=r"p\.yaml: found None"):
         AnalysisPlan.of(None, "p.yaml: ")
 
 

@@ -18,7 +18,7 @@ from analysis.bundle import MANIFEST, write_bundle
 from analysis.cli import main
 from analysis.report import make_report
 from analysis.report_numbers import flatten
-from analysis.rerun import compare, rerun, same
+from analysis.rerun import compare, rerun_bundle, same
 from analysis.tables import Scale
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_everything_is_reproduced(bundle: Path) -> None:
-    again = rerun(bundle)
+    again = rerun_bundle(bundle)
     assert again.reproduced
     assert again.differences == ()
     assert again.compared_numbers > 500
@@ -50,11 +50,11 @@ def test_everything_is_reproduced(bundle: Path) -> None:
 
 def test_settings_travel_with_the_bundle(tmp_path: Path, folder: Path) -> None:
     """Scale, registered hash and stated deviations change the report, so the rerun needs them."""
-    assert rerun(folder).reproduced
+    assert rerun_bundle(folder).reproduced
     tables = report_studies.rated(np.random.default_rng(4))
     tables["ratings"] = tables["ratings"].assign(score=tables["ratings"]["score"] // 100 + 1)
     report = make_report(report_studies.plan(margins=[0, 4, 1]), tables, scale=Scale(1, 11))
-    assert rerun(write_bundle(report, tables, tmp_path / "scaled")).reproduced
+    assert rerun_bundle(write_bundle(report, tables, tmp_path / "scaled")).reproduced
 
 
 def changed_vote(folder: Path) -> tuple[pd.DataFrame, int]:
@@ -67,7 +67,7 @@ def changed_vote(folder: Path) -> tuple[pd.DataFrame, int]:
 def test_one_changed_vote_is_found_in_file_and_numbers(folder: Path) -> None:
     votes, row = changed_vote(folder)
     votes.to_parquet(folder / "tables" / "votes.parquet", index=False)
-    again = rerun(folder)
+    again = rerun_bundle(folder)
     assert not again.reproduced
     assert again.exit_status == 1
     where = {d.where for d in again.differences}
@@ -83,7 +83,7 @@ def test_a_changed_number_is_found(folder: Path) -> None:
     results = json.loads((folder / "results.json").read_text())
     results["sections"]["contrasts"]["contrasts"][0]["estimate"] += 1e-6
     (folder / "results.json").write_text(json.dumps(results))
-    again = rerun(folder)
+    again = rerun_bundle(folder)
     assert {d.where for d in again.differences} == {
         "results.json",
         "sections/contrasts/contrasts[own:other]/estimate",
@@ -100,7 +100,7 @@ def test_a_changed_table_with_a_manifest_made_to_fit_is_still_found(folder: Path
     data = (folder / "tables" / "votes.parquet").read_bytes()
     manifest["files"]["tables/votes.parquet"] = hashlib.sha256(data).hexdigest()
     (folder / MANIFEST).write_text(json.dumps(manifest))
-    again = rerun(folder)
+    again = rerun_bundle(folder)
     assert not again.reproduced
     assert all(d.where.startswith(("sections/", "checks", "design")) for d in again.differences)
 
@@ -108,14 +108,14 @@ def test_a_changed_table_with_a_manifest_made_to_fit_is_still_found(folder: Path
 def test_a_changed_plan_is_found(folder: Path) -> None:
     plan = (folder / "plan.yaml").read_text()
     (folder / "plan.yaml").write_text(plan.replace("confidence: 0.95", "confidence: 0.9"))
-    where = {d.where for d in rerun(folder).differences}
+    where = {d.where for d in rerun_bundle(folder).differences}
     assert {"plan.yaml", "plan_hash", "plan/confidence", "sections/contrasts/contrasts[own:other]/ci_low"} <= where
 
 
 def test_missing_and_added_files_are_found(folder: Path) -> None:
     (folder / "README.txt").unlink()
     (folder / "extra.csv").write_text("a\n1\n")
-    assert {d.where: (d.reported != d.rerun) for d in rerun(folder).differences} == {
+    assert {d.where: (d.reported != d.rerun) for d in rerun_bundle(folder).differences} == {
         "README.txt": True,
         "extra.csv": True,
     }
@@ -124,7 +124,7 @@ def test_missing_and_added_files_are_found(folder: Path) -> None:
 def test_tables_that_no_longer_allow_the_report_are_a_difference(folder: Path) -> None:
     votes = pd.read_parquet(folder / "tables" / "votes.parquet").assign(choice="perhaps")
     votes.to_parquet(folder / "tables" / "votes.parquet", index=False)
-    again = rerun(folder)
+    again = rerun_bundle(folder)
     assert not again.reproduced
     assert any("choice not allowed" in str(d.rerun) for d in again.differences)
 
@@ -133,7 +133,7 @@ def test_other_versions_are_told_and_are_no_difference(folder: Path) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["versions"]["numpy"] = "1.0"
     (folder / MANIFEST).write_text(json.dumps(manifest))
-    again = rerun(folder)
+    again = rerun_bundle(folder)
     assert again.reproduced
     assert again.warnings == (f"numpy: written with 1.0, rerun with {np.__version__}",)
 

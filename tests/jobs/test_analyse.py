@@ -14,7 +14,7 @@ from PIL import Image
 import analyse
 import digest
 from analysis.contrasts import planned_contrasts
-from analysis.rerun import rerun
+from analysis.rerun import rerun_bundle
 from beholder.plans import load_plan
 from beholder.runs import Context, open_context, parser
 from beholder.simulate import Settings, World, answer
@@ -151,7 +151,7 @@ def test_page_and_bundle_are_there_with_pictures_and_without_paths(study: tuple[
     for path in (store / "report").rglob("*"):
         if path.is_file():
             assert str(store.parent).encode() not in path.read_bytes(), path.name
-    again = rerun(store / "report" / "bundle")
+    again = rerun_bundle(store / "report" / "bundle")
     assert again.reproduced
     assert again.compared_numbers > 300
 
