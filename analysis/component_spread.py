@@ -1,0 +1,161 @@
+"""Standard errors of variance components for new users and new images, in one pass over the ratings.
+
+The moment estimates are means of squared differences over four kinds of pairs of ratings (`analysis.components`). What
+a user adds to such a mean is known in closed form: a pair of two users belongs half to each and moves with either, a
+pair inside one user belongs to him alone. From these influences V = V_user + V_image - V_cell, never below V_user or
+V_image (Cameron, Gelbach & Miller 2011, for a U-statistic: Hajek 1968). Anything computed from the components follows
+by the delta method.
+
+Resampling users and images instead gives standard errors 1.2 to 2 times too large, because noise of single cells enters
+three times (`analysis.resampling`). Wrong with fewer than about ten users or images.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis.clusters import Floats, Ints, cell_codes, group_sums, integer_codes, t_quantile
+from analysis.results import Population
+from analysis.user_means import chosen_variance
+
+NAMES = ("v_image", "v_user", "v_within", "v_error")
+"""Order of the components in all arrays here."""
+
+_KINDS = ("cell", "user", "image", "neither")
+# how often a pair of each kind (columns as _KINDS) belongs to one user, one image, one cell
+_ENDS = {"user": (1, 1, 2, 2), "image": (1, 2, 1, 2), "cell": (1, 2, 2, 2)}
+# components (rows) from the four pair means: v_image = neither - image, v_user = neither - user, …
+_COMBINE = np.array([[0, 0, -1, 1], [0, -1, 0, 1], [0, 1, 1, -1], [1, 0, 0, 0]], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Covariance matrices (4, 4) of the components in the order of `NAMES`, and what they rest on.
+
+    Attributes
+    ----------
+    estimates : Floats, shape (4,)
+        The moment estimates; v_error is NaN without repeats, and so are its rows and columns below.
+    user, image, cell : Floats, shape (4, 4)
+    n_users, n_images, n_cells : int
+    """
+
+    estimates: Floats
+    user: Floats
+    image: Floats
+    cell: Floats
+    n_users: int
+    n_images: int
+    n_cells: int
+
+    def se(self, gradient: npt.ArrayLike, population: Population | None = None) -> tuple[float, float]:
+        """Standard error and degrees of freedom of a number with this gradient (4,) in the components.
+
+        Zeros in the gradient leave a component out, known or not. NaN where nothing varies.
+        """
+        g = np.asarray(gradient, dtype=np.float64)
+        used = g != 0
+        parts = [float(g[used] @ m[np.ix_(used, used)] @ g[used]) for m in (self.user, self.image, self.cell)]
+        counts = (self.n_users, self.n_images, self.n_cells)
+        variance, df = chosen_variance(population or Population(), (parts[0], parts[1], parts[2]), counts)
+        return (math.sqrt(variance) if variance > 0 else math.nan), df
+
+    def interval(
+        self,
+        number: Callable[[Floats], float],
+        at: Floats,
+        confidence: float,
+        population: Population | None = None,
+        scale: Literal["plain", "log", "logit"] = "plain",
+    ) -> tuple[float, float]:
+        """T interval of a smooth number of the components.
+
+        Parameters
+        ----------
+        number : callable
+            From (v_image, v_user, v_within, v_error) to the number.
+        at : Floats, shape (4,)
+            Where to centre it: the estimates that are reported, by whatever method.
+        confidence : float
+        scale : str
+            "log" for variances (their estimates are skew), "logit" for shares; near or beyond the ends of either scale,
+            and where the number is not known to a half of itself, the plain interval.
+        """
+        value = number(at)
+        se, df = self.se(_gradient(number, at), population)
+        if math.isnan(value) or math.isnan(se) or df < 1:
+            return math.nan, math.nan
+        reach = t_quantile(0.5 + confidence / 2, df) * se
+        if scale == "log" and se < value / 2:
+            return value * math.exp(-reach / value), value * math.exp(reach / value)
+        if scale == "logit" and 0.02 < value < 0.98:
+            centre, half = math.log(value / (1 - value)), reach / (value * (1 - value))
+            return 1 / (1 + math.exp(half - centre)), 1 / (1 + math.exp(-half - centre))
+        if scale == "logit":
+            return max(value - reach, 0.0), min(value + reach, 1.0)
+        return value - reach, value + reach
+
+
+def _gradient(number: Callable[[Floats], float], at: Floats) -> Floats:
+    """Central differences; a component that is NaN gets 0."""
+    step = 1e-5 * float(np.nansum(np.abs(at)))
+    found = np.zeros(len(at))
+    for k in np.flatnonzero(np.isfinite(at)):
+        move = np.zeros(len(at))
+        move[k] = step
+        found[k] = (number(at + move) - number(at - move)) / (2 * step)
+    return found
+
+
+def component_spread(score: npt.ArrayLike, user: Any, image: Any) -> Spread:
+    """Covariance of the moment estimates; parameters as `analysis.components.moment_components`.
+
+    The ratings must be crossed (users with two images, images with two users).
+    """
+    y = np.asarray(score, dtype=np.float64)
+    y = y - y.mean()
+    (u, n_users), (i, n_images) = integer_codes(user), integer_codes(image)
+    cell, n_cells = cell_codes(u, i, n_images)
+    everything: Ints = np.zeros(len(y), dtype=np.int64)
+    sums = {
+        "all": _partners(y, everything, 1),
+        "user": _partners(y, u, n_users),
+        "image": _partners(y, i, n_images),
+        "cell": _partners(y, cell, n_cells),
+    }
+    counts = {name: np.bincount(codes, minlength=size)[codes].astype(np.float64) - 1 for name, codes, size in (
+        ("all", everything, 1), ("user", u, n_users), ("image", i, n_images), ("cell", cell, n_cells))}  # fmt: skip
+    for table in (sums, counts):
+        table["neither"] = table["all"] - table["user"] - table["image"] + table["cell"]
+        table["user"], table["image"] = table["user"] - table["cell"], table["image"] - table["cell"]
+    influence = np.empty((len(y), 4))
+    means = np.empty(4)
+    for k, kind in enumerate(_KINDS):
+        pairs = counts[kind].sum()
+        means[k] = sums[kind].sum() / pairs if pairs else np.nan
+        influence[:, k] = (sums[kind] - means[k] * counts[kind]) / pairs if pairs else np.nan
+    found = {}
+    for name, codes, size in (("user", u, n_users), ("image", i, n_images), ("cell", cell, n_cells)):
+        grouped = group_sums(influence, codes, size) * np.array(_ENDS[name], dtype=np.float64)
+        moved = _combined(grouped)
+        found[name] = moved.T @ moved * (size / (size - 1) if name != "cell" and size > 1 else 1.0)
+    return Spread(_combined(means[None])[0], found["user"], found["image"], found["cell"], n_users, n_images, n_cells)
+
+
+def _partners(y: Floats, codes: Ints, n_groups: int) -> Floats:
+    """For each rating half the sum of its squared differences to all ratings of its group."""
+    size, total, squares = (np.bincount(codes, part, n_groups)[codes] for part in (None, y, y * y))
+    return np.asarray((size * y * y - 2 * y * total + squares) / 2)
+
+
+def _combined(pair_means: Floats) -> Floats:
+    """Components (m, 4) from numbers by kind of pair (m, 4); NaN of the unused kind does not spread."""
+    found = np.nan_to_num(pair_means) @ _COMBINE.T
+    found[:, 3] = pair_means[:, 0]
+    return found
