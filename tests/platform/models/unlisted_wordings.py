@@ -1,7 +1,7 @@
 """Wordings a person might add to a prompt, none of which holds a word the reader knows by heart.
 
-They were written before the reader was tuned. Every second one of each end belongs to the half used for tuning, the
-others were held out.
+They were written before the reader was tuned. The first, third, ... of each end belong to the half looked at in
+tuning, the others were held out.
 """
 
 from __future__ import annotations
@@ -263,13 +263,13 @@ SUBJECT_PHRASES: tuple[tuple[str, str], ...] = (
     ("the Matterhorn", "mountain"),
     ("a volcano in Iceland", "mountain"),
     ("snow-capped summits", "mountain"),
-    ("a beacon on the cliffs guiding ships", "lighthouse"),
+    ("a beacon on the cliffs guiding vessels", "lighthouse"),
     ("a striped tower warning sailors", "lighthouse"),
     ("a signal lamp above the surf", "lighthouse"),
     ("a gnarled oak", "tree"),
     ("a cherry in blossom", "tree"),
     ("a weeping willow", "tree"),
-    ("an ancient olive on a hill", "tree"),
+    ("an ancient olive on a slope", "tree"),
     ("Manhattan from the ferry", "skyline"),
     ("downtown Tokyo", "skyline"),
     ("high-rise apartments", "skyline"),
@@ -301,7 +301,7 @@ SUBJECT_PHRASES: tuple[tuple[str, str], ...] = (
     ("a caravan among the sands", "desert"),
     ("the Gobi", "desert"),
     ("an airship", "balloon"),
-    ("a zeppelin drifting over the valley", "balloon"),
+    ("a zeppelin drifting over the meadows", "balloon"),
     ("a Montgolfier rising", "balloon"),
 )
 """phrase, subject it should be read as; none names the subject."""

@@ -233,28 +233,32 @@ MEDIA_ANCHORS: dict[str, tuple[str, ...]] = {
         """
         a photo; a photograph; a photograph taken with a camera; analogue photography; DSLR photo; a snapshot; shot on
         film; a photo on Kodak film; photographed with a reflex camera; a photojournalist's picture; a press photo;
-        photorealistic; a real photograph; an exposure on film; a documentary photo
+        photorealistic; a real photograph; an exposure on film; a documentary photo; a Polaroid; a Leica; taken with a
+        phone; a National Geographic photo; a selfie; the photographer's negative
         """
     ),
     "watercolour": _phrases(
         """
         watercolour; a watercolor painting on paper; wet washes of pigment on paper; aquarelle; watercolour on paper;
         loose watercolour washes; watercolor blooms and wet paper; a gouache; thin, watery paint; a wash of watercolor;
-        wet-in-wet; painted with watercolors; translucent washes
+        wet-in-wet; painted with watercolors; translucent washes; thin, bleeding washes of colour; Winslow Homer's
+        watercolors; a wash drawing; wet paint running on paper
         """
     ),
     "oil": _phrases(
         """
         oil painting; oil on canvas; thick brush strokes of oils; impressionist canvas; impasto; thick brush strokes on
         canvas; painted in oils; an old master's canvas; a painting by Rembrandt in oils; a museum oil painting; thick
-        oil paint; brush strokes of thick paint; acrylic on canvas
+        oil paint; brush strokes of thick paint; acrylic on canvas; Van Gogh; a Monet; painted on canvas; visible
+        brushwork; tempera; a fresco; a Renaissance master's painting
         """
     ),
     "ink": _phrases(
         """
         ink drawing; pen and ink; an engraving; an etching; a woodcut print; a crosshatched sketch; a fine pen etching;
         drawn with a pen; a lithograph in black ink; a linocut; a pen sketch; line drawing; hatching; a nib and India
-        ink; a copperplate print; an illustration in black ink
+        ink; a copperplate print; an illustration in black ink; a lithograph; a charcoal drawing; a pencil drawing; a
+        print by an old master engraver; quill; drypoint; a ballpoint doodle; a comic in ink
         """
     ),
 }

@@ -32,7 +32,7 @@ BASE_LOGITS = {"photo": 0.75, "watercolour": 0.22, "oil": 0.22, "ink": 0.15}
 MEDIUM_LOGIT = 1.6
 """The logit of a medium that is asked for; the others' is then 0."""
 MEDIUM_GAIN = 2.2
-MEDIUM_HEARD = (0.2, 0.6)
+MEDIUM_HEARD = (0.15, 0.5)
 """The encoder's opinion of a medium counts from the first of these on and in full from the second."""
 NAMED_MEDIUM = 0.75
 """A named medium is at least this much asked for, whatever the encoder says."""

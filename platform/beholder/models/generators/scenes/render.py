@@ -22,7 +22,7 @@ from beholder.models.generators.scenes.subjects_land import desert, mountain
 from beholder.models.generators.scenes.subjects_water import boat, bridge, lighthouse
 from beholder.models.generators.scenes.subjects_woods import forest, tree
 
-RENDER_VERSION = 1
+RENDER_VERSION = 2
 """Part of the key of every picture: raise it whenever the pixels of any picture change."""
 MEDIUM_FLOOR = 0.18
 """A medium with no more than this weight is not drawn, so a prompt that names none gives a pure photo."""
@@ -47,7 +47,7 @@ SCENES = {
     "still_life": Scene(still_life, 0.58, True),
     "forest": Scene(forest, 0.58, False),
     "windmill": Scene(windmill, 0.54, True),
-    "bridge": Scene(bridge, 0.56, True),
+    "bridge": Scene(bridge, 0.56, True, 0.27),
     "desert": Scene(desert, 0.64, False),
     "balloon": Scene(balloon, 0.44, True),
 }

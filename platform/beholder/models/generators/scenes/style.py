@@ -121,8 +121,8 @@ def _flow(canvas: Canvas) -> None:
     pixels = organic * n / 256 * calm
     rows, columns = np.arange(n, dtype=np.float32)[:, None], np.arange(n, dtype=np.float32)[None]
     at = [
-        rows + (6.0 * two + 3.0 * np.sin(canvas.screen_x * 36 + 3 * one)) * pixels,
-        columns + (8.0 * one + 3.2 * np.sin(canvas.screen_y * 42 + 3 * two)) * pixels,
+        rows + (6.0 * two + 4.0 * np.sin(canvas.screen_x * 20 + 3 * one)) * pixels,
+        columns + (8.0 * one + 4.4 * np.sin(canvas.screen_y * 22 + 3 * two)) * pixels,
     ]
     swayed = np.stack([ndimage.map_coordinates(p, at, order=1, mode="nearest") for p in canvas.lab])
     canvas.subject = ndimage.map_coordinates(canvas.subject, at, order=1, mode="nearest")

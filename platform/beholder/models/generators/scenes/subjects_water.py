@@ -249,7 +249,8 @@ def _stonework(canvas: Canvas, deck: np.ndarray, water_line: float) -> None:
     row = np.floor(course)
     along = canvas.x / 0.042 + 0.5 * row
     joints = ((course % 1 < 0.14) | (along % 1 < 0.07)).astype(np.float32)
-    stone = mix(mix(palette.second, palette.middle, 0.35), palette.near, 0.18)
+    stone = mix(mix(palette.second, palette.middle, 0.28), palette.near, 0.12)
+    stone[1:] *= 0.45  # grey against the colours behind it, or hazy and one-coloured palettes swallow the bridge
     paint = np.broadcast_to(stone[:, None, None], canvas.lab.shape).copy()
     paint[0] += -0.055 * joints * (0.30 + rough) + 1.4 * canvas.texture * canvas.relief
     paint[0] += 0.03 * (0.5 + rough) * np.sin(row * 7.3 + np.floor(along) * 3.1) - 0.14 * clip01(

@@ -106,7 +106,7 @@ def _stand(canvas: Canvas, index: int, nearness: float, alpha: float) -> None:
         )
     most = int(lerp(40, 15, nearness))
     scatter = canvas.spread(f"trunks{index}", most, 4)
-    shown = opacities(most * (0.20 + 0.76 * level["busy"]), most)
+    shown = opacities(most * (0.27 + 0.69 * level["busy"]), most)
     width, gap = lerp(0.010, 0.042, nearness**1.5), 0.5
     shapes, tones = [], []
     for (x, u, v, w, q), visible in zip(scatter.tolist(), shown.tolist(), strict=True):
