@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +34,8 @@ class Picture:
         Its record in this study: main votes won (a tie one half) of those in which it was shown as this condition.
     uri : str
         The thumbnail as a data URI.
+    drawn : str or None
+        The prompt it was drawn from, where the table of images says so.
     """
 
     condition: str
@@ -42,6 +43,7 @@ class Picture:
     won: float
     shown: int
     uri: str
+    drawn: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def gallery(
     votes : DataFrame
         With `left_image_id` and `right_image_id`.
     images : DataFrame
-        `image_id` and `path`, relative to `folder`.
+        `image_id` and `path`, relative to `folder`; with `prompt`, what each was drawn from.
     folder : Path
     plan : AnalysisPlan
         Its conditions, in the order of its contrasts, are the columns.
@@ -101,13 +103,14 @@ def gallery(
     names = sorted(seen["prompt_id"].unique())
     if not names:
         return Gallery(reason="no image of the votes is in the table of images")
-    texts = _texts(prompts)
+    texts = _texts(prompts, "prompt_id")
+    drawn = _texts(images, "image_id")
     chosen = [names[k] for k in np.unique(np.linspace(0, len(names) - 1, min(n_rows, len(names))).round().astype(int))]
     rows = []
     for number, prompt in enumerate(chosen):
         shown = seen[seen["prompt_id"] == prompt]
         person = _participant(shown, number)
-        pictures = [p for name in order if (p := _picture(shown, name, person, paths, folder)) is not None]
+        pictures = [p for name in order if (p := _picture(shown, name, person, paths, folder, drawn)) is not None]
         if pictures:
             rows.append(Row(prompt, texts.get(prompt, prompt), person, tuple(pictures)))
     return Gallery(tuple(rows), None if rows else "no picture could be read")
@@ -142,7 +145,9 @@ def _participant(shown: pd.DataFrame, number: int) -> str:
     return str(most[number % len(most)])
 
 
-def _picture(shown: pd.DataFrame, condition: str, person: str, paths: dict[str, str], folder: Path) -> Picture | None:
+def _picture(
+    shown: pd.DataFrame, condition: str, person: str, paths: dict[str, str], folder: Path, drawn: dict[str, str]
+) -> Picture | None:
     """The picture of a condition that the person saw, else one that anybody saw; None where it cannot be read."""
     of_condition = shown[shown["condition"] == condition]
     mine = of_condition[of_condition["participant_id"] == person]
@@ -150,12 +155,13 @@ def _picture(shown: pd.DataFrame, condition: str, person: str, paths: dict[str, 
     if not len(candidates):
         return None
     first = candidates.sort_values("image_id", kind="stable").iloc[0]
-    record = of_condition[of_condition["image_id"] == first["image_id"]]["won"]
-    uri = thumbnail(folder / paths[first["image_id"]])
-    made_for = first["made_for"]
+    name, made_for = str(first["image_id"]), first["made_for"]
+    uri = thumbnail(folder / paths[name])
     if uri is None:
         return None
-    return Picture(condition, made_for if isinstance(made_for, str) else None, float(record.sum()), len(record), uri)
+    record = of_condition[of_condition["image_id"] == name]["won"]
+    source = made_for if isinstance(made_for, str) else None
+    return Picture(condition, source, float(record.sum()), len(record), uri, drawn.get(name))
 
 
 def thumbnail(path: Path, side: int = SIDE) -> str | None:
@@ -173,12 +179,8 @@ def thumbnail(path: Path, side: int = SIDE) -> str | None:
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _texts(prompts: pd.DataFrame | None) -> dict[str, str]:
-    if prompts is None or not {"prompt_id", "prompt"} <= set(prompts.columns):
+def _texts(table: pd.DataFrame | None, key: str) -> dict[str, str]:
+    """The column `prompt` by another one; empty where the table lacks either."""
+    if table is None or not {key, "prompt"} <= set(table.columns):
         return {}
-    return dict(zip(prompts["prompt_id"].astype("str"), prompts["prompt"].astype("str"), strict=True))
-
-
-def records(rows: Sequence[Row]) -> int:
-    """Number of pictures in rows of a gallery."""
-    return sum(len(row.pictures) for row in rows)
+    return dict(zip(table[key].astype("str"), table["prompt"].astype("str"), strict=True))

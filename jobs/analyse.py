@@ -25,7 +25,8 @@ from beholder.runs import Context, run_job, start
 
 MATERIAL = ("votes", "truth_votes", "steered", "ladder", "differences", "tie_curve", "disagreement")
 """Tables the report is made from, as far as they are in the store."""
-PICTURES = ("steered_images", "prompts")
+PICTURES = ("steered_images",)
+STEERED = ("user_id", "prompt_id", "run", "condition", "image_id", "reward", "embedding")
 VERSION = 1
 """Raised by hand when the same tables give other results or another page."""
 
@@ -38,7 +39,7 @@ def run(context: Context) -> None:
 
     def report() -> Report:
         if not made:
-            made.append(make_report(plan, {name: context.load(name) for name in inputs}))
+            made.append(make_report(plan, material(context, inputs)))
         return made[0]
 
     settings = plan.to_json()
@@ -48,6 +49,14 @@ def run(context: Context) -> None:
     if not is_written(context, key):
         with context.progress.step("Report"):
             write(context, report(), inputs, key)
+
+
+def material(context: Context, names: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """The tables a report is made from, without how images were drawn and where they lie."""
+    tables = {name: context.load(name) for name in names}
+    if "steered" in tables:
+        tables["steered"] = tables["steered"][[c for c in STEERED if c in tables["steered"].columns]]
+    return tables
 
 
 def result_tables(report: Report) -> dict[str, pd.DataFrame]:
@@ -72,8 +81,7 @@ def result_tables(report: Report) -> dict[str, pd.DataFrame]:
 
 def write(context: Context, report: Report, inputs: Sequence[str], key: str) -> None:
     """Page and bundle; the record that says so comes last."""
-    tables = {name: context.load(name) for name in inputs}
-    page, _ = write_report(report, tables, context.store.path("report"), pictures=pictures(context))
+    page, _ = write_report(report, material(context, inputs), context.store.path("report"), pictures=pictures(context))
     digest = hashlib.sha256(page.read_bytes()).hexdigest()
     context.store.write_record("report", context.provenance(inputs) | {"key": key, "page": digest})
 
@@ -91,8 +99,9 @@ def pictures(context: Context) -> Gallery | None:
     """A gallery of what was shown in the study."""
     if not context.store.has_table("steered_images"):
         return None
-    images = context.load("steered_images").drop_duplicates("image_id")
-    prompts = context.load("prompts") if context.store.has_table("prompts") else None
+    shown = context.load("steered_images")
+    prompts = shown[["prompt_id", "base"]].drop_duplicates("prompt_id").rename(columns={"base": "prompt"})
+    images = shown.drop_duplicates("image_id")
     return gallery(context.load("votes"), images, context.store.root, analysis_plan(context.plan), prompts=prompts)
 
 

@@ -87,11 +87,11 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         target = context.store.path(paths[-1])
         target.parent.mkdir(exist_ok=True)
         Image.fromarray(np.tile(colour, (32, 32, 1))).save(target)
-    context.save("steered_images", images.assign(path=paths))
+    drawn = "a lake at dawn, wording " + images["image_id"].str[-1]
+    context.save("steered_images", images.assign(path=paths, base="a lake at dawn", prompt=drawn))
     context.save("votes", votes)
     context.save("truth_votes", truth)
     context.save("steered", steered_of(images))
-    context.save("prompts", pd.DataFrame({"prompt_id": sorted(set(images["prompt_id"])), "prompt": "a lake at dawn"}))
     assert run_job(plan, store)["counts"] == {"computed": 1}
     return plan, store
 
@@ -147,7 +147,8 @@ def test_page_and_bundle_are_there_with_pictures_and_without_paths(study: tuple[
     _, store = study
     page = (store / "report" / "report.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 20  # four prompts, five conditions
-    assert "a lake at dawn" in page
+    assert page.count("“a lake at dawn”") == 4
+    assert page.count("<em>a lake at dawn, wording ") == 20
     for path in (store / "report").rglob("*"):
         if path.is_file():
             assert str(store.parent).encode() not in path.read_bytes(), path.name
