@@ -6,12 +6,13 @@ Nothing links the people of the two studies: their ids stay apart.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from beholder.errors import StoreError, TableError, UserError
-from beholder.readers.base import Dataset, Note
+from beholder.readers.base import Dataset, Note, Reader, image_facts, settle_repeats
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +42,10 @@ class AvtReader:
 
     name: ClassVar[str] = "avt"
 
+    def variants(self) -> Mapping[str, Reader]:
+        """Everybody, also those who stopped early."""
+        return {} if self.participants == "all" else {"all": AvtReader("all")}
+
     def read(self, folder: Path) -> Dataset:
         """Read ratings of appeal from both studies.
 
@@ -66,7 +71,7 @@ class AvtReader:
             what = f"ratings of {len(left)} participants who did not complete their study dropped: {', '.join(left)}"
             notes.append(Note(what, len(everyone) - len(kept)))
             everyone, users = kept, users[users["completed"]].reset_index(drop=True)
-        everyone, repeats = _repeats(everyone)
+        everyone, repeats = settle_repeats(everyone, "seq")
         here = everyone["image_id"].isin(images["image_id"])
         absent = ", ".join(sorted(everyone.loc[~here, "image_id"].unique()))
         notes += [*repeats, Note(f"ratings of an image that is not in the data set, set aside: {absent}", sum(~here))]
@@ -105,20 +110,6 @@ def _read_study(folder: Path, study: int) -> pd.DataFrame:
     return tidy[first + [c for c in tidy.columns if c not in first]]
 
 
-def _repeats(ratings: pd.DataFrame) -> tuple[pd.DataFrame, list[Note]]:
-    """Exact copies of a row dropped; rows of one user and image that differ become occasions 1, 2, ..."""
-    key, content = ["user_id", "image_id"], [c for c in ratings.columns if c != "seq"]
-    copies = ratings.duplicated(content)
-    kept = ratings[~copies].sort_values([*key, "seq"], kind="stable")
-    occasion = kept.groupby(key).cumcount() + 1
-    kept = kept.drop(columns="seq").assign(occasion=occasion)
-    return kept.reset_index(drop=True), [
-        Note("rows that repeat another one in every answer, dropped", int(copies.sum())),
-        Note("second ratings of an image that differ from the first in some answer, kept as occasion 2",
-             int((occasion > 1).sum())),
-    ]  # fmt: skip
-
-
 def _read_prompts(folder: Path) -> pd.DataFrame:
     raw = _read_csv(folder / "prompts.csv")
     return raw.rename(columns={"ID": "prompt_id", "prompts": "text"}).assign(prompt_id="avt_" + raw["ID"])
@@ -126,28 +117,16 @@ def _read_prompts(folder: Path) -> pd.DataFrame:
 
 def _read_images(folder: Path) -> pd.DataFrame:
     """One row an image file, sorted by id."""
-    import hashlib
-
     import pandas as pd
-    from PIL import Image
 
     rows = []
     for path in sorted((folder / "images").glob("*.jpg")):
         generator, _, prompt = path.stem.rpartition("_")
-        with Image.open(path) as image:
-            width, height = image.size
-        rows.append(
-            {
-                "image_id": f"avt_{path.stem}",
-                "path": str(path.absolute()),
-                "prompt_id": f"avt_{prompt}",
-                "generator": generator,
-                "photograph": generator == PHOTOGRAPHS,
-                "width": width,
-                "height": height,
-                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            }
-        )
+        facts = image_facts(path)
+        if facts is None:
+            raise StoreError(f"{path} cannot be decoded", remedy="fetch the data set again")
+        row = {"image_id": f"avt_{path.stem}", "prompt_id": f"avt_{prompt}", "generator": generator}
+        rows.append(row | {"photograph": generator == PHOTOGRAPHS} | facts)
     if not rows:
         raise StoreError(f"no images in {folder / 'images'}", remedy="give the folder avt_ai_images")
     return pd.DataFrame(rows)

@@ -69,6 +69,54 @@ class Reader(Protocol):
         """Read the data set that lies in `folder`."""
         ...
 
+    def variants(self) -> Mapping[str, Reader]:
+        """Other selections of the same data set, by name, for sensitivity analyses."""
+        ...
+
+
+def settle_repeats(ratings: pd.DataFrame, order: str) -> tuple[pd.DataFrame, list[Note]]:
+    """Exact copies of a row dropped; rows of one user and image that differ become occasions 1, 2, ...
+
+    Parameters
+    ----------
+    ratings : DataFrame
+        `user_id`, `image_id`, `order` and others.
+    order : str
+        The column that says which of two answers came first. It tells no rows apart and is left out of the result.
+
+    Returns
+    -------
+    DataFrame
+        Sorted by user, image and order, with `occasion`.
+    list of Note
+    """
+    key, content = ["user_id", "image_id"], [c for c in ratings.columns if c != order]
+    copies = ratings.duplicated(content)
+    kept = ratings[~copies].sort_values([*key, order], kind="stable")
+    occasion = kept.groupby(key).cumcount() + 1
+    kept = kept.drop(columns=order).assign(occasion=occasion)
+    return kept.reset_index(drop=True), [
+        Note("rows that repeat another one in every answer, dropped", int(copies.sum())),
+        Note("second ratings of an image that differ from the first in some answer, kept as occasion 2",
+             int((occasion > 1).sum())),
+    ]  # fmt: skip
+
+
+def image_facts(path: Path) -> dict[str, Any] | None:
+    """`path` (absolute), `width`, `height` and `sha256` of an image file; None where it cannot be decoded."""
+    import hashlib
+
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            image.load()
+            width, height = image.size
+    except (UnidentifiedImageError, OSError):
+        return None
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"path": str(path.absolute()), "width": width, "height": height, "sha256": digest}
+
 
 def data_root() -> Path:
     """Where the public data sets lie: the environment variable `BEHOLDER_DATA`, else `../shared/data`."""

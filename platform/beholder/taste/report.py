@@ -131,7 +131,7 @@ def prediction_errors(predictions: pd.DataFrame, ratings: pd.DataFrame) -> pd.Da
     sd = both["sd"].where(both["sd"] > 0)
     squares = both[["model", "split", "user_id"]].assign(squared=error**2, standardised=(error / sd) ** 2)
     each = squares.groupby(["model", "split", "user_id"]).mean()
-    found = np.sqrt(each.groupby(["model", "split"]).mean())
+    found = each.groupby(["model", "split"]).mean() ** 0.5
     return found.rename(columns={"squared": "rmse", "standardised": "z_sd"}).reset_index()
 
 

@@ -70,3 +70,9 @@ def test_tables_pass_the_definition(everybody: Dataset) -> None:
 def test_another_folder_is_named(tmp_path) -> None:
     with pytest.raises(StoreError, match="no images"):
         AvtReader().read(tmp_path)
+
+
+def test_the_sensitivity_selection_is_everybody() -> None:
+    variants = AvtReader().variants()
+    assert variants == {"all": AvtReader("all")}
+    assert not variants["all"].variants()
