@@ -149,10 +149,15 @@ def start(main: Callable[[], int]) -> int:
     return main()
 
 
-def parser(job: str, description: str | None) -> argparse.ArgumentParser:
-    """The command line all jobs share."""
+def parser(
+    job: str, description: str | None, parents: Sequence[argparse.ArgumentParser] = ()
+) -> argparse.ArgumentParser:
+    """The command line all jobs share, and a job's own options (`parents`)."""
     shared = argparse.ArgumentParser(
-        prog=f"jobs/{job}.py", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=f"jobs/{job}.py",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=list(parents),
     )
     shared.add_argument("--plan", type=Path, default=Path("jobs/studies/demo.yaml"), help="YAML plan (%(default)s)")
     shared.add_argument("--store", default="store", help="folder of tables and images (%(default)s)")
@@ -186,8 +191,11 @@ def run_job(
     argv: Sequence[str] | None,
     body: Callable[[Context], None],
     forecast: Callable[[Plan], Mapping[str, int]],
+    parents: Sequence[argparse.ArgumentParser] = (),
 ) -> int:
     """Run one job from its command line. The last line of standard output is one JSON object.
+
+    `parents` hold options of the job's own, which `body` knows by itself.
 
     Returns
     -------
@@ -195,7 +203,7 @@ def run_job(
         0 when every item is done, 3 when some rows are quarantined, 2 for a user's mistake, 130 after Ctrl-C or
         `beholder runs cancel`.
     """
-    arguments = parser(job, description).parse_args(argv)
+    arguments = parser(job, description, parents).parse_args(argv)
     started = time.monotonic()
     try:
         if arguments.dry_run:
