@@ -61,7 +61,7 @@ class Embed(Section):
 class Taste(Section):
     """The ladder of reward models and how it is cross-validated."""
 
-    models: tuple[str, ...] = ("constant", "user_mean", "population", "population_bias", "eb_slopes")
+    models: tuple[str, ...] = ("constant", "user_mean", "population", "population_bias", "user_ridge", "eb_slopes")
     prompt_folds: Annotated[int, Field(ge=2)] = 5
     user_folds: Annotated[int, Field(ge=2)] = 4
     context: Count = 15
