@@ -183,7 +183,7 @@ def test_subjects_are_read(reader: PromptReader) -> None:
     expected = np.repeat(SUBJECTS, 3).tolist()  # the study's wordings come in the order of SUBJECTS, three each
     assert [reader.read(wording).subject for wording in SUBJECT_WORDINGS] == expected
     unnamed = [reader.read(phrase).subject == subject for phrase, subject in SUBJECT_PHRASES]
-    assert np.mean(unnamed) >= 0.75  # measured: 35 of 44
+    assert np.mean(unnamed) >= 0.75  # measured: 37 of 44
 
 
 @pytest.mark.models
@@ -247,8 +247,8 @@ def test_clauses_lose_nothing_but_signs_and_joints(text: str) -> None:
 
 @pytest.mark.models
 def test_seeds_of_one_prompt_differ_visibly(reader: PromptReader) -> None:
-    # Mean absolute difference of the pixels between two seeds. Measured over 72 pairs at 256 px: 19 to 92 grey levels,
-    # median 39. Two exposures of one scene that differ by a just visible 1 % would be at 2 to 3.
+    # Mean absolute difference of the pixels between two seeds. Measured over 72 pairs at 256 px: 24 to 62 grey levels,
+    # median 36.
     differences = []
     for wording in SUBJECT_WORDINGS[::3]:
         attributes = reader.read(wording)
@@ -257,7 +257,7 @@ def test_seeds_of_one_prompt_differ_visibly(reader: PromptReader) -> None:
         moves = np.array([attributes.jittered(seed).vector()[: len(AXES)] for seed in range(200)])
         inside = np.abs(attributes.vector()[: len(AXES)]) < 0.5  # farther out the jitter may be cut at 1.2
         np.testing.assert_allclose(moves.std(0)[inside], SEED_JITTER, rtol=0.25)
-    assert min(differences) > 12
+    assert min(differences) > 15
 
 
 @pytest.mark.models
