@@ -45,7 +45,7 @@ _ARTICLE_FIRST = frozenset(["bit", "touch", "hint", "little"])
 _TURNS = frozenset(("but", "yet"))
 """Words that end what a modifier before them reaches."""
 _PART = re.compile(r"[,;.:|()\[\]!?\n]+|\bwith\b|\bin the style of\b")
-_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class PromptReader:
 
 def clauses_of(prompt: str) -> list[str]:
     """Clauses in order, lower case, without the signs and words that part them."""
-    text = unicodedata.normalize("NFKC", prompt).lower()
+    text = unicodedata.normalize("NFKC", prompt).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").lower()
     return [clause for part in _PART.split(text) if (clause := " ".join(part.split()))]
 
 
