@@ -66,7 +66,7 @@ class Checkpoint:
     @property
     def is_folder(self) -> bool:
         """Whether the checkpoint lies in a folder of this machine."""
-        return Path(self.model).is_dir()
+        return bool(self.model) and Path(self.model).is_dir()
 
     @property
     def name(self) -> str:
