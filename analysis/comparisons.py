@@ -32,6 +32,8 @@ class Comparisons:
         Conditions in alphabetical order; codes are positions here.
     counts : Counts
         Ordered pairs that occur.
+    rows : int array (n,)
+        Positions of the votes in the table.
     cell : int array (n,)
         3 x (row of `counts`) + choice of each vote.
     people, items : int array (n,)
@@ -42,6 +44,7 @@ class Comparisons:
 
     names: tuple[str, ...]
     counts: Counts
+    rows: Ints
     cell: Ints
     people: Ints
     items: Ints
@@ -86,7 +89,8 @@ def comparisons(votes: pd.DataFrame) -> Comparisons:
     require_connected(counts, names)
     (people_codes, n_people), (item_codes, n_items) = integer_codes(people), integer_codes(items)
     cell = row * 3 + choice
-    return Comparisons(tuple(names), counts, cell, people_codes, item_codes, n_people, n_items, exclusions)
+    rows = np.flatnonzero(used)
+    return Comparisons(tuple(names), counts, rows, cell, people_codes, item_codes, n_people, n_items, exclusions)
 
 
 def _labels(values: pd.Series) -> list[str]:

@@ -31,7 +31,7 @@ def laplace(y: np.ndarray, fixed: np.ndarray, groups: tuple[np.ndarray, np.ndarr
     """Laplace's log-likelihood with dense matrices, straight from its definition."""
     Z = np.hstack([sd * np.eye(g.max() + 1)[g] for g, sd in zip(groups, sds, strict=True)])
     u = np.zeros(Z.shape[1])
-    for _ in range(50):
+    for _ in range(12):
         p = 1 / (1 + np.exp(-(fixed + Z @ u)))
         H = (Z * (p * (1 - p))[:, None]).T @ Z + np.eye(len(u))
         u += np.linalg.solve(H, Z.T @ (y - p) - u)
