@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
+from analysis.cli import main
 from analysis.clusters import dyadic_mean
 from analysis.errors import EstimateError
 from analysis.results import Provenance
@@ -102,7 +106,11 @@ def test_refusals(rng: np.random.Generator) -> None:
         yoked_effect(votes[votes["prompt_id"] == "p00"])
 
 
-def test_outputs(rng: np.random.Generator) -> None:
-    result = yoked_effect(study(rng, 8, 6, 0.8, 0.5, per_prompt=3))
+def test_outputs(rng: np.random.Generator, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    votes = study(rng, 8, 6, 0.8, 0.5, per_prompt=3)
+    result = yoked_effect(votes)
     assert "personalisation effect" in result.summary()
     assert result.to_frame()["n_pairs"].item() == 18
+    votes.to_csv(tmp_path / "votes.csv", index=False)
+    assert main(["yoked", str(tmp_path / "votes.csv"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["estimate"] == result.estimate
