@@ -37,8 +37,10 @@ def run(context: Context) -> None:
         raters, rng = raters_of(plan), np.random.default_rng([plan.seed, 4])
         participants = sorted(images["source_user"].dropna().unique())
         trials = plan_trials(images, participants, sorted(images["prompt_id"].unique()), design_of(plan), rng)
-        utility = np.sum(list(true_parts(context, raters, images).values()), axis=0)
-        votes, truth = answer(trials, raters, utility, list(images["image_id"]), rng)
+        # Two searches may end with the same picture: it has one utility, whatever it was shown as.
+        shown = images.drop_duplicates("image_id")
+        utility = np.sum(list(true_parts(context, raters, shown).values()), axis=0)
+        votes, truth = answer(trials, raters, utility, list(shown["image_id"]), rng)
         return {"trials": trials, "votes": votes, "truth_votes": truth}
 
     settings = {"study": plan.study.model_dump(mode="json"), "focal": plan.analysis.focal, "seed": plan.seed}

@@ -78,7 +78,7 @@ def test_killed_three_times_and_resumed_gives_the_same_tables(
     whole, last = unbroken
     store, log = tmp_path / "store", tmp_path / "log"
     pictures = rows_of(whole, "generate")
-    kill_when(store, log, lambda: 0 < rows_of(store, "generate"))
+    kill_when(store, log, lambda: rows_of(store, "generate") > 0)
     assert rows_of(store, "generate") < pictures
     kill_when(store, log, lambda: rows_of(store, "rewrite") > 0)
     assert not Store(store).has_table("steered_images")
@@ -99,7 +99,7 @@ def test_the_planted_effect_lies_inside_its_interval(unbroken: tuple[Path, dict[
     found = Store(unbroken[0]).read_table("contrasts").set_index("against")
     recovered = Store(unbroken[0]).read_table("recovered")
     assert set(found.index) == {"other", "population", "statistics", "unoptimised"}
-    own_other = recovered[recovered["quantity"].str.contains("own over other")].iloc[0]
+    own_other = recovered[recovered["quantity"].str.contains("own chosen over other")].iloc[0]
     assert own_other["ci_low"] <= own_other["planted"] <= own_other["ci_high"]
     assert own_other["estimate"] == pytest.approx(found.loc["other", "estimate"])
 
