@@ -47,12 +47,15 @@ class ExclusionRules:
         This many catch trials or more answered otherwise than their column `expected` says.
     side_p_below : float or None
         Two-sided exact binomial p of one half for the left share of the main votes that are no ties.
+    run_p_below : float or None
+        Chance of so long a run of one side among these votes, in the order of the column `order`.
     """
 
     votes_below: int | None = None
     median_ms_below: int | None = None
     catch_failures: int | None = None
     side_p_below: float | None = None
+    run_p_below: float | None = None
 
     @property
     def any(self) -> bool:
@@ -256,6 +259,7 @@ _RULES: dict[str, Reader] = {
     "median_ms_below": _or_none(_whole(1)),
     "catch_failures": _or_none(_whole(1)),
     "side_p_below": _or_none(_number(0, 1, "a number between 0 and 1")),
+    "run_p_below": _or_none(_number(0, 1, "a number between 0 and 1")),
 }
 _SIZE: dict[str, Reader] = {name: _or_none(_whole(1)) for name in ("participants", "prompts", "votes")}
 _FIELDS: dict[str, Reader | tuple[type, dict[str, Reader]]] = {

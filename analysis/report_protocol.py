@@ -17,6 +17,7 @@ from analysis.contrasts import Contrasts, planned_contrasts
 from analysis.errors import EstimateError
 from analysis.plan import ExclusionRules
 from analysis.results import Exclusions, Result
+from analysis.streaks import longest_run, run_p
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,10 +147,20 @@ def _side_p(votes: pd.DataFrame, main: pd.DataFrame) -> pd.Series:
     return pd.Series(np.minimum(1.0, 2 * bdtr(np.minimum(n_left, n - n_left), n, 0.5)), index=left.index)
 
 
+def _run_p(votes: pd.DataFrame, main: pd.DataFrame) -> pd.Series | None:
+    if "order" not in main:
+        return None
+    keys = ["session", "order"] if "session" in main else ["order"]
+    decided = main[main["choice"] != "tie"].sort_values(keys, kind="stable")
+    chosen = decided["choice"].astype("str").groupby(decided["participant_id"].astype("str"))
+    return chosen.agg(lambda sides: run_p(len(sides), longest_run(sides.to_numpy())))
+
+
 _VALUES = {
     "votes_below": _n_votes,
     "median_ms_below": _median_ms,
     "catch_failures": _catch_failures,
     "side_p_below": _side_p,
+    "run_p_below": _run_p,
 }
-_COLUMNS = {"median_ms_below": "response_ms", "catch_failures": "kind and expected"}
+_COLUMNS = {"run_p_below": "order", "median_ms_below": "response_ms", "catch_failures": "kind and expected"}
