@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeVar
 
 import pandas as pd
 import streamlit as st
@@ -15,6 +16,7 @@ import words
 from beholder.store import Store
 from charts import Chart
 
+T = TypeVar("T")
 STORE, USED = "store", "used"
 
 
@@ -62,10 +64,19 @@ def version(name: str) -> str:
     return f"{found.digest}-{found.written_ns}" if found else ""
 
 
+def choose_data() -> str:
+    """Which ratings a page is about, where the store holds several: what stands before the names of their tables."""
+    found = loaders.data_sets(current_store())
+    if len(found) == 1:
+        return found[0]
+    names = {data: data.rstrip("_").replace("_", " ") or "this study" for data in found}
+    return choose("Data", found, "data", name=names.__getitem__)
+
+
 def say_missing(names: Sequence[str]) -> None:
     """Which tables are not there yet, and the command that writes each."""
     store = current_store()
-    jobs = list(dict.fromkeys(loaders.WRITERS[name] for name in names))
+    jobs = list(dict.fromkeys(job for name in names if (job := loaders.writer_of(name))))
     commands = "\n".join(loaders.command_for(job, store) for job in jobs)
     noun = "table" if len(names) == 1 else "tables"
     listed = ", ".join(f"`{name}`" for name in names)
@@ -86,6 +97,37 @@ def section(title: str, text: str = "") -> None:
     st.subheader(title, anchor=False)
     if text:
         st.markdown(text)
+
+
+def choose(
+    label: str,
+    options: Sequence[T],
+    key: str,
+    *,
+    name: Callable[[T], str] = str,
+    usual: T | None = None,
+    form: Literal["buttons", "list"] = "buttons",
+) -> T:
+    """A choice that stands in the page's address, so that a link brings back the view.
+
+    A link that asks for what is not here shows the usual choice and says so.
+    """
+    first = options[0] if usual is None else usual
+    if key not in st.session_state:
+        asked, known = st.query_params.get(key), {str(option): option for option in options}
+        if asked is not None and asked not in known:
+            warn([f"The link asks for {key} {asked!r}, which is not here. Shown is {name(first)}"])
+            del st.query_params[key]
+        st.session_state[key] = known.get(asked or "", first)
+    elif st.session_state[key] not in options:
+        st.session_state[key] = first
+    if form == "buttons":
+        chosen: T = st.segmented_control(label, options, required=True, format_func=name, key=key)
+    else:
+        chosen = st.selectbox(label, options, format_func=name, key=key)
+    if chosen != first or key in st.query_params:
+        st.query_params[key] = str(chosen)
+    return chosen
 
 
 def show(chart: Chart, alt: str, caption: str, numbers: pd.DataFrame | None = None) -> None:

@@ -30,10 +30,15 @@ WRITERS = {
     "differences": "evaluate_taste",
     "tie_curve": "evaluate_taste",
     "disagreement": "evaluate_taste",
+    "taste_fits": "evaluate_taste",
+    "evaluation_notes": "evaluate_taste",
     "trained": "train_taste",
     "search_trace": "steer",
     "steered_images": "steer",
     "steered": "steer",
+    "steering_gains": "steer",
+    "steering_rewards": "steer",
+    "steering_consistency": "steering_consistency",
     "trials": "pairwise_study",
     "votes": "pairwise_study",
     "truth_votes": "pairwise_study",
@@ -44,6 +49,8 @@ WRITERS = {
 }
 """The job that writes each table."""
 
+DATA_SETS = "evaluate_taste"
+"""The job that reads public data sets."""
 LEDGER_COLUMNS = ("stage", "key", "status", "error", "attempt", "seconds", "worker", "written_at", "versions")
 
 
@@ -93,6 +100,25 @@ def is_simulated(store: Store) -> bool:
     return store.has_table("truth_ratings") or store.has_table("truth_votes")
 
 
+def writer_of(name: str) -> str | None:
+    """The job that writes a table; those of a public data set carry its name before theirs."""
+    of_data_set = any(name.endswith(f"_{table}") for table in WRITERS)
+    return WRITERS.get(name, DATA_SETS if of_data_set else None)
+
+
+def data_sets(store: Store) -> list[str]:
+    """What stands before the names of tables, for every set of ratings in the store: "" for the plan's own."""
+    names = {path.stem for path in store.path("tables").glob("*ratings.parquet")} - {"truth_ratings"}
+    others = sorted(name.removesuffix("ratings") for name in names if name.endswith("_ratings"))
+    return ([""] if "ratings" in names or not others else []) + others
+
+
+def images_of(store: Store, data: str) -> str:
+    """The table that lists a data set's images; selections of one data set share it."""
+    shared = [name for name in data_sets(store) if data.startswith(name) and store.has_table(f"{name}images")]
+    return f"{max(shared, key=len, default=data)}images"
+
+
 def rows_in(store: Store, name: str) -> int | None:
     """Rows of a table as its record says, without opening the table; None where it is absent."""
     record = store.read_record(f"table-{name}")
@@ -127,7 +153,7 @@ def _record_row(store: Store, name: str, record: dict[str, Any], known: dict[str
         "seed": record.get("seed"),
         "instruction_set": record.get("instruction_set"),
         "made_from": sorted(inputs),
-        "job": WRITERS.get(name),
+        "job": writer_of(name),
         "state": state if store.has_table(name) else "no file",
     }
 
@@ -177,12 +203,12 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def runs(store: Store) -> pd.DataFrame:
-    """What every run is doing or did last: run, state, attempt, started, stage (the last), done, failed, error."""
+    """Every run: run, state, attempt, started (UTC), stage (the last), done, failed, error."""
     columns = ["run", "state", "attempt", "started", "stage", "done", "failed", "error"]
     rows = []
     for run in run_states(store, utc_now()):
-        last = run.stages[-1] if run.stages else None
         done, failed = sum(stage.done for stage in run.stages), sum(stage.failed for stage in run.stages)
-        label = last.label if last else None
-        rows.append([run.run_id, run.state, run.attempt, pd.Timestamp(run.started_at), label, done, failed, run.error])
+        label = run.stages[-1].label if run.stages else None
+        started = pd.Timestamp(run.started_at).tz_convert(None)
+        rows.append([run.run_id, run.state, run.attempt, started, label, done, failed, run.error])
     return pd.DataFrame(rows, columns=columns)

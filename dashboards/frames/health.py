@@ -14,9 +14,9 @@ def stages(ledger: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         stage, label, items, ok, failed, retried (needed more than one attempt), workers, seconds (median and
-        `slowest` of an item), work_seconds (sum), first, last (times written); in the order of their first row.
+        `slowest` of an item), work_seconds (sum), first, last (times written, UTC); in the order of their first row.
     """
-    times = pd.to_datetime(ledger["written_at"], format="ISO8601", utc=True)
+    times = pd.to_datetime(ledger["written_at"], format="ISO8601", utc=True).dt.tz_convert(None)
     rows = ledger.assign(
         ok=ledger["status"] == "ok", failed=ledger["status"] != "ok", retried=ledger["attempt"] > 1, at=times
     )

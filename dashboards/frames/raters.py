@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import squareform
 
-from analysis.components import Components, moment_components
+from analysis import agreement as agreements
 from analysis.errors import UserError
 
 ANCHORS = (0, 250, 500, 750, 1000)
@@ -80,15 +80,15 @@ def _neighbours(matrix: np.ndarray) -> np.ndarray:
     return leaves
 
 
-def variance(ratings: pd.DataFrame) -> tuple[Components, pd.DataFrame]:
-    """Where ratings differ: components, and a frame of part, share (sums to 1; negative estimates are shown as 0).
+def variance(ratings: pd.DataFrame) -> tuple[agreements.Agreement, pd.DataFrame]:
+    """Where ratings differ: components by moments, and a frame of part, share (sums to 1; negative ones count as 0).
 
     Raises
     ------
-    EstimateError
-        If the ratings are too few to tell images from people.
+    UserError
+        If the ratings are malformed, or too few to tell images from people.
     """
-    found = moment_components(ratings["score"].to_numpy(), ratings["user_id"], ratings["image_id"])
+    found = agreements.rating_agreement(ratings, method="moments")
     parts = {"shared taste": found.v_image, "level of the slider": found.v_user}
     if found.separable:
         parts |= {"private taste": found.v_user_image, "noise": found.v_error}
@@ -96,6 +96,12 @@ def variance(ratings: pd.DataFrame) -> tuple[Components, pd.DataFrame]:
         parts |= {"private taste and noise": found.v_within}
     shares = np.clip(list(parts.values()), 0.0, None)
     return found, pd.DataFrame({"part": list(parts), "share": shares / shares.sum()})
+
+
+def planted_index(truth: pd.DataFrame) -> float:
+    """The private share of taste of simulated people on these images: mean over people of variances in utility."""
+    parts = truth.assign(private=truth["utility"] - truth["shared"]).groupby("user_id")[["shared", "private"]].var()
+    return float((parts["private"] / (parts["private"] + parts["shared"])).mean())
 
 
 def histogram(ratings: pd.DataFrame, width: int = 25) -> pd.DataFrame:

@@ -15,32 +15,29 @@ SAME_ORDER = {"constant", "user_mean", "population_bias"}
 """Models that order a person's images as no model, or as another one, does: drawn in curves on request only."""
 
 
-def rungs(table: pd.DataFrame) -> None:
-    """One measure of all models, at one level, both splits in one picture."""
+def rungs(table: pd.DataFrame) -> str:
+    """One measure of all models, at one level, both splits in one picture. Returns the level."""
     left, right = st.columns(2)
-    level = left.segmented_control(
-        "Level", models.levels_in(table), default=models.levels_in(table)[0], required=True,
-        format_func=lambda name: words.LEVELS[name], key="level", bind="query-params",
-    )  # fmt: skip
-    metric = right.segmented_control(
-        "Measure", list(words.METRICS), default="accuracy", required=True,
-        format_func=lambda name: words.METRICS[name], key="metric", bind="query-params",
-    )  # fmt: skip
-    rows = models.ladder(table, str(metric), str(level))
+    with left:
+        level = layout.choose("Level", models.levels_in(table), "level", name=words.LEVELS.__getitem__)
+    with right:
+        metric = layout.choose("Measure", list(words.METRICS), "metric", name=words.METRICS.__getitem__)
+    rows = models.ladder(table, metric, level)
     is_share = metric == "accuracy"
     ceiling = "ceiling" if "ceiling" in rows else None
     mark = " Grey strokes: the best any model of this level could do, given the noise in ratings." if ceiling else ""
     whom = "mean over people" if level == "user" else "over images, against the mean rating of the people here"
     layout.show(
         charts.intervals(
-            rows, words.METRICS[str(metric)], null=NULL[str(metric)], percent=is_share, colour="split_label",
+            rows, words.METRICS[metric], null=NULL[metric], percent=is_share, colour="split_label",
             mark=ceiling, mark_title="ceiling", shape="stroke",
         ),
-        f"{words.METRICS[str(metric)]} of every reward model, with intervals",
-        f"Estimand: {words.METRICS[str(metric)]}, {whom}, for new people and new images; 95 % intervals clustered by "
+        f"{words.METRICS[metric]} of every reward model, with intervals",
+        f"Estimand: {words.METRICS[metric]}, {whom}, for new people and new images; 95 % intervals clustered by "
         f"person and image. Dashed: no skill. n = {_people(rows)}.{mark}",
         rows.drop(columns=["model", "split"]),
     )  # fmt: skip
+    return level
 
 
 def _people(rows: pd.DataFrame) -> str:
@@ -48,15 +45,17 @@ def _people(rows: pd.DataFrame) -> str:
     return "; ".join(f"{words.count(n, 'person', 'people')} ({name})" for name, n in groups.items())
 
 
+def _model(name: str) -> str:
+    return words.named(words.MODELS, name)
+
+
 def differences(table: pd.DataFrame, level: str, split: str) -> None:
     """Paired differences: the interval of the difference decides, not the overlap of two intervals."""
     names = models.in_order([*table["a"], *table["b"]])
-    usual = names.index("population") if "population" in names else 0
-    baseline = st.selectbox(
-        "Compared with", names, index=usual, format_func=lambda name: words.named(words.MODELS, name), key="baseline",
-        bind="query-params", width=320,
-    )  # fmt: skip
-    rows, less = models.differences(table, level, split, str(baseline)), words.named(words.MODELS, baseline)
+    usual = "population" if "population" in names else names[0]
+    with st.container(width=360):
+        baseline = layout.choose("Compared with", names, "baseline", name=_model, usual=usual, form="list")
+    rows, less = models.differences(table, level, split, baseline), _model(baseline)
     if rows.empty:
         st.caption("No differences at this level and split.")
         return
@@ -73,9 +72,7 @@ def tie_curve(table: pd.DataFrame, split: str) -> None:
     """Accuracy by margin, always beside the curve of constant skill."""
     every = models.in_order(list(table.loc[table["split"] == split, "model"]))
     skilled = [name for name in every if name not in SAME_ORDER]
-    chosen = st.multiselect(
-        "Models", every, default=skilled[-3:], format_func=lambda name: words.named(words.MODELS, name), key="curves"
-    )
+    chosen = st.multiselect("Models", every, default=skilled[-3:], format_func=_model, key="curves")
     curves = models.curves(table, split, chosen)
     if curves.empty:
         st.caption("Choose a model.")
@@ -109,11 +106,10 @@ def diverging(table: pd.DataFrame, split: str) -> None:
     margins = models.margins_in(table)
     margin = margins[0]
     if len(margins) > 1:
-        margin = st.segmented_control(
-            "Both people must be sure by more than", margins, default=margins[0], required=True,
-            format_func=lambda ticks: f"{ticks} ticks", key="margin", bind="query-params",
-        )  # fmt: skip
-    rows = models.diverging(table, split, int(margin))
+        margin = layout.choose(
+            "Both people must be sure by more than", margins, "margin", name=lambda ticks: f"{ticks} ticks"
+        )
+    rows = models.diverging(table, split, margin)
     if rows.empty:
         st.caption("No diverging pairs in this split.")
         return
@@ -148,24 +144,32 @@ def _tests(rows: pd.DataFrame) -> str:
     return f"Permuting people's identities: {'; '.join(said)}." if said else ""
 
 
+def notes(table: pd.DataFrame) -> None:
+    """Estimands, what was left out and what to know, as the evaluation wrote them."""
+    with st.expander("What to know about these numbers", icon=":material/info:"):
+        for about, rows in table.groupby("about", sort=False):
+            st.markdown(f"**{words.sentence_case(str(about))}**")
+            st.markdown("\n".join(f"* {note}" for note in rows["note"]))
+
+
 layout.page_title(
     "Which model knows whom?",
     "Reward models from the simplest to the personal ones, judged on people and images they were not trained on.",
 )
+data = layout.choose_data()
 layout.section("The ladder")
-if found := layout.tables("ladder"):
-    rungs(found[0])
+if found := layout.tables(f"{data}ladder"):
+    level = rungs(found[0])
     splits = models.splits_in(found[0])
-    split = st.segmented_control(
-        "People and images below", splits, default=splits[0], required=True,
-        format_func=lambda name: words.named(words.SPLITS, name), key="split", bind="query-params",
-    )  # fmt: skip
+    split = layout.choose("People and images below", splits, "split", name=lambda name: words.named(words.SPLITS, name))
     layout.section("Is one model better than another?")
-    if pairs := layout.tables("differences"):
-        differences(pairs[0], str(st.session_state["level"]), str(split))
+    if pairs := layout.tables(f"{data}differences"):
+        differences(pairs[0], level, split)
     layout.section("Close and clear pairs")
-    if ties := layout.tables("tie_curve"):
-        tie_curve(ties[0], str(split))
+    if ties := layout.tables(f"{data}tie_curve"):
+        tie_curve(ties[0], split)
     layout.section("Where two people disagree")
-    if split_pairs := layout.tables("disagreement"):
-        diverging(split_pairs[0], str(split))
+    if split_pairs := layout.tables(f"{data}disagreement"):
+        diverging(split_pairs[0], split)
+    if (told := layout.table(f"{data}evaluation_notes")) is not None:
+        notes(told)

@@ -10,6 +10,8 @@ import layout
 import words
 from frames import study
 
+UNITS = {"participant_id": "person", "prompt_id": "prompt"}
+
 
 def balance(votes: pd.DataFrame, focal: str) -> None:
     """Did everything meet everything, on both sides?"""
@@ -29,16 +31,12 @@ def balance(votes: pd.DataFrame, focal: str) -> None:
 
 def where(votes: pd.DataFrame, focal: str) -> None:
     """Win rates of single people and prompts."""
-    unit = st.segmented_control(
-        "One dot is", ["participant_id", "prompt_id"], default="participant_id", required=True,
-        format_func=lambda name: {"participant_id": "a person", "prompt_id": "a prompt"}[name], key="unit",
-        bind="query-params",
-    )  # fmt: skip
-    rows = study.rates_by(votes, focal, str(unit))
+    unit = layout.choose("One dot is", list(UNITS), "unit", name=lambda name: f"a {UNITS[name]}")
+    rows = study.rates_by(votes, focal, unit)
     labels = {name: f"over {words.named(words.CONDITIONS, name)}" for name in rows["against"].unique()}
     per_dot = rows["votes"].median()
     layout.show(
-        charts.rates_strip(rows, labels, "person" if unit == "participant_id" else "prompt"),
+        charts.rates_strip(rows, labels, UNITS[unit]),
         "Win rates of own pictures for single people or prompts",
         f"Main votes, a tie counts one half. A dot rests on a median of {words.count(per_dot, 'vote')}, so its place "
         "is mostly luck: look at the cloud, not at single dots. Intervals for the mean are on the overview.",

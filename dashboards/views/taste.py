@@ -7,7 +7,9 @@ import streamlit as st
 
 import charts
 import layout
+import loaders
 import words
+from analysis.agreement import Agreement
 from analysis.errors import UserError
 from frames import raters
 
@@ -18,6 +20,7 @@ COLOURS = {
     "level of the slider": charts.OCHRE,
     "noise": charts.GREY,
 }
+NONE = (float("nan"), float("nan"))
 
 
 @st.cache_data(max_entries=16, show_spinner="Comparing raters …")
@@ -26,10 +29,16 @@ def agreement(_ratings: pd.DataFrame, version: str, fewest: int) -> raters.Agree
     return raters.agreement(_ratings, fewest)
 
 
-def variance(ratings: pd.DataFrame) -> None:
+@st.cache_data(max_entries=16, show_spinner="Splitting the variance …")
+def components(_ratings: pd.DataFrame, version: str) -> tuple[Agreement, pd.DataFrame]:
+    """Cached by the content of the ratings."""
+    return raters.variance(_ratings)
+
+
+def variance(ratings: pd.DataFrame, data: str) -> None:
     """How much of a rating is shared, private, habit and noise."""
     try:
-        found, parts = raters.variance(ratings)
+        found, parts = components(ratings, layout.version(f"{data}ratings"))
     except UserError as error:
         layout.warn([str(error)])
         return
@@ -38,23 +47,36 @@ def variance(ratings: pd.DataFrame) -> None:
         layout.show(
             charts.stacked_share(parts, [COLOURS[part] for part in parts["part"]]),
             "Shares of the variance of ratings",
-            "Point estimates from pairs of ratings (images, people, repeats). "
-            f"n = {words.count(found.n_ratings, 'rating')} of {words.count(found.n_images, 'image')} by "
-            f"{words.count(found.n_users, 'person', 'people')}, {words.count(found.n_repeat_pairs, 'repeat')}.",
+            f"Estimand: {found.estimand.text}. n = {words.count(found.n_ratings, 'rating')} of "
+            f"{words.count(found.n_images, 'image')} by {words.count(found.n_users, 'person', 'people')}, "
+            f"{words.count(found.n_repeats, 'repeat')}.",
         )
+        layout.warn(found.warnings)
+        if found.why_not_separable:
+            layout.warn([f"Private taste and noise cannot be told apart: {found.why_not_separable}"])
     with right:
-        help_text = "Private taste as a share of private and shared taste. Needs images rated twice."
-        st.metric("Beholder index", words.percent(found.beholder_index, 0), border=True, help=help_text)
-        st.metric("Retest reliability", words.number(found.reliability, 2), border=True)
-    if found.why_not_separable:
-        layout.warn([f"Private taste and noise cannot be told apart: {found.why_not_separable}."])
+        index(found, layout.table("truth_ratings") if not data else None)
 
 
-def who_with_whom(ratings: pd.DataFrame) -> None:
+def index(found: Agreement, truth: pd.DataFrame | None) -> None:
+    """The private share of taste and the retest reliability, with their intervals."""
+    help_text = "Private taste as a share of private and shared taste. Needs images rated twice by the same person."
+    st.metric("Beholder index", words.percent(found.beholder_index, 0), border=True, help=help_text)
+    planted = "" if truth is None else f" Planted: {words.percent(raters.planted_index(truth), 0)}."
+    standardised = words.percent(found.beholder_index_z, 0)
+    st.caption(
+        f"95 % interval {words.interval(*found.intervals.get('beholder_index', NONE), digits=0)}; "
+        f"{standardised} after standardising each person's scores.{planted}"
+    )
+    st.metric("Retest reliability", words.percent(found.reliability, 0), border=True)
+    st.caption(f"95 % interval {words.interval(*found.intervals.get('reliability', NONE), digits=0)}.")
+
+
+def who_with_whom(ratings: pd.DataFrame, data: str) -> None:
     """The matrix of raters, and its most and least alike pairs."""
     fewest = st.slider("Images two people must share", 5, 60, 10, key="fewest", help="Pairs with fewer stay empty.")
     try:
-        found = agreement(ratings, layout.version("ratings"), int(fewest))
+        found = agreement(ratings, layout.version(f"{data}ratings"), int(fewest))
     except UserError as error:
         layout.warn([str(error)])
         return
@@ -140,13 +162,14 @@ layout.page_title(
     "Who disagrees with whom?",
     "Ratings as they came in: how much of them is shared, how much is personal, and how the slider was used.",
 )
-if found := layout.tables("ratings"):
+data = layout.choose_data()
+if found := layout.tables(f"{data}ratings"):
     layout.section("What a rating is made of")
-    variance(found[0])
+    variance(found[0], data)
     layout.section("Person by person")
-    who_with_whom(found[0])
+    who_with_whom(found[0], data)
     layout.section("Pictures that split people")
-    if with_images := layout.tables("images"):
+    if with_images := layout.tables(loaders.images_of(layout.current_store(), data)):
         splitting(found[0], with_images[0])
     layout.section("The slider")
     slider(found[0])

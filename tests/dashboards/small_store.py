@@ -31,7 +31,8 @@ from beholder.plans import Plan
 from beholder.records import key_of
 from beholder.runs import Context
 from beholder.simulate import Raters, Settings, World, answer, assign, rate, reference_scenes, scene_arrays, taste_truth
-from beholder.steering import search
+from beholder.steering import outcome, search
+from beholder.steering.judges import POPULATION, STATISTICS, own
 from beholder.store import Store
 from beholder.study.design import StudyDesign, plan_trials
 
@@ -144,15 +145,15 @@ def _judged(
 
 def _study(context: Context, world: World, raters: Raters, size: Size) -> None:
     rng = np.random.default_rng([size.seed, 3])
-    trace, steered = _searched(context, world, raters, size)
-    context.save("search_trace", trace, ["prompts"])
-    context.save("steered_images", steered, ["search_trace"])
+    for name, table in _searched(context, world, raters, size).items():
+        context.save(name, table, ["prompts"])
+    shown = context.load("steered_images")
     people = list(raters.ids[: size.steered])
-    prompts = sorted(steered["prompt_id"].unique())
-    shown = steered[steered["run"] == 1]
+    prompts = sorted(shown["prompt_id"].unique())
     trials = plan_trials(shown, people, prompts, StudyDesign(size.trials, "own", CONDITIONS, repeats=2), rng)
-    truth = _sum(_parts(world, raters, shown, np.random.default_rng([size.seed, 4])))
-    votes, truth_votes = answer(trials, raters, truth, list(shown["image_id"]), rng)
+    each = shown.drop_duplicates("image_id")
+    truth = _sum(_parts(world, raters, each, np.random.default_rng([size.seed, 4])))
+    votes, truth_votes = answer(trials, raters, truth, list(each["image_id"]), rng)
     context.save("trials", trials, ["steered_images"])
     context.save("votes", votes, ["steered_images"])
     context.save("truth_votes", truth_votes, ["steered_images"])
@@ -167,52 +168,60 @@ def _study(context: Context, world: World, raters: Raters, size: Size) -> None:
         for r in recovered.itertuples()
     ]  # fmt: skip
     context.save("recovered", pd.DataFrame(rows), ["votes", "truth_votes"])
-    own = steered[steered["condition"] == "own"].rename(columns={"source_user": "user_id"})
-    own = own[["user_id", "prompt_id", "run", "condition", "image_id"]]
-    embedded = own.assign(embedding=list(rng.standard_normal((len(own), 4))))
-    context.save("steered", embedded, ["steered_images"])
-    context.save("consistency", steering_consistency(embedded, rng=rng).to_frame(), ["steered"])
+    steered = context.load("steered").drop(columns="scene")
+    context.save("consistency", steering_consistency(steered, rng=rng, condition="own").to_frame(), ["steered"])
 
 
-def _searched(context: Context, world: World, raters: Raters, size: Size) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A real search whose rewrites add phrases and whose judges know the taste through noise."""
+def _searched(context: Context, world: World, raters: Raters, size: Size) -> dict[str, pd.DataFrame]:
+    """A real search whose rewrites add phrases and whose judges are the true tastes in ticks."""
     prompts = context.load("prompts").head(size.steered_prompts)
     base = dict(zip(prompts["prompt"], prompts["prompt_id"], strict=True))
-    judges = [*raters.ids[: size.steered], "population", "statistics"]
+    people = list(raters.ids[: size.steered])
+    judges = [*map(own, people), POPULATION, STATISTICS]
     searches = [search.Search(j, i, p, run) for j in judges for p, i in base.items() for run in (1, 2)]
+    rows = {own(name): k for k, name in enumerate(raters.ids)}
 
-    def rewrite(requests: Sequence[search.RewriteRequest]) -> list[list[str]]:
-        return [_rewritten(request) for request in requests]
+    def judged(shots: Sequence[outcome.Shot]) -> dict[str, dict[outcome.Shot, float]]:
+        scene, subject = scene_arrays([_asked(shot.prompt).jittered(shot.seed).to_record() for shot in shots])
+        parts = raters.parts(
+            scene, subject, world.pixel_map.draw(scene, subject, np.random.default_rng([size.seed, 6]))
+        )
+        noise = np.random.default_rng([size.seed, 7]).standard_normal(len(shots))
+        total = _sum(parts)
+        every = {j: 500 + 170 * total[rows[j]] for j in judges if j in rows}
+        every |= {POPULATION: 500 + 170 * parts["shared"][0], STATISTICS: noise}
+        return {judge: dict(zip(shots, scores.tolist(), strict=True)) for judge, scores in every.items()}
 
     def score(requests: Sequence[search.ScoreRequest]) -> np.ndarray:
-        scene, subject = scene_arrays([_asked(r.prompt).jittered(r.seed).to_record() for r in requests])
-        pixels = world.pixel_map.draw(scene, subject, np.random.default_rng([size.seed, 6]))
-        parts = raters.parts(scene, subject, pixels)
-        total, row = _sum(parts), {name: k for k, name in enumerate(raters.ids)}
-        noise = np.random.default_rng([size.seed, 7]).standard_normal(len(requests))
-        return np.array(
-            [
-                total[row[r.judge], k] if r.judge in row
-                else parts["shared"][0, k] if r.judge == "population" else noise[k]
-                for k, r in enumerate(requests)
-            ]
-        )  # fmt: skip
+        known = judged(list(dict.fromkeys(outcome.Shot(r.prompt, r.seed) for r in requests)))
+        return np.array([known[r.judge][outcome.Shot(r.prompt, r.seed)] for r in requests])
 
     settings = search.Settings(rounds=3, candidates=4, seeds=2, seed=size.seed)
-    found = search.run_searches(searches, rewrite, score, settings)
-    trace = pd.DataFrame([{**row.search._asdict(), **row._asdict()} for row in found]).drop(columns=["search"])
-    rows = []
-    for one, prompt in search.winners(found).items():
-        whose = one.judge if one.judge in raters.ids else None
-        rows.append((("own" if whose else one.judge), one.prompt_id, whose, prompt, one.run))
-    rows += [("unoptimised", prompt_id, None, prompt, 1) for prompt, prompt_id in base.items()]
-    made = [
-        _drawn(context.store, _asked(prompt), 11, prompt_id, size, f"{condition}{whose}{run}")
-        | {"condition": condition, "source_user": whose, "prompt": prompt, "run": run}
-        for condition, prompt_id, whose, prompt, run in rows
-        if whose or run == 1
-    ]
-    return trace, pd.DataFrame(made)
+    trace = search.run_searches(searches, lambda requests: [_rewritten(r) for r in requests], score, settings)
+    ends = search.winners(trace)
+    seeds = {i: search.image_seeds(settings, i, "heldout", 2) for i in base.values()}
+    shots = outcome.heldout_shots(ends, seeds)
+    first = {shot for shot in shots if shot.seed in {drawn[0] for drawn in seeds.values()}}
+    images = {shot: _steered_image(context.store, shot, size) for shot in shots if shot in first}
+    heldout = outcome.Heldout(seeds, images, judged(shots))
+    return {
+        "search_trace": outcome.trace_table(trace),
+        "steered_images": outcome.images_table(ends, heldout),
+        "steered": outcome.steered_table(ends, heldout),
+        "steering_gains": outcome.gains_table(trace, ends, heldout),
+        "steering_rewards": outcome.rewards_table(ends, people, heldout),
+    }
+
+
+def _steered_image(store: Store, shot: outcome.Shot, size: Size) -> dict[str, object]:
+    made = _drawn(store, _asked(shot.prompt), shot.seed, shot.prompt, size)
+    return made | {
+        "prompt": shot.prompt,
+        "generator": "scenes",
+        "width": size.pixels,
+        "height": size.pixels,
+        "sha256": "",
+    }
 
 
 def _rewritten(request: search.RewriteRequest) -> list[str]:

@@ -1,0 +1,465 @@
+"""What pages draw, against brute force, outside libraries and closed forms."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+
+import loaders
+import words
+from analysis.errors import UserError
+from frames import claims, health, models, raters, steering, study
+
+
+@pytest.fixture(scope="module")
+def ratings(store):
+    return store.read_table("ratings")
+
+
+@pytest.fixture(scope="module")
+def votes(store):
+    return store.read_table("votes")
+
+
+# ---------------------------------------------------------------- claims
+
+
+def test_own_over_other_comes_first_and_reads_as_the_table_says(store):
+    table = store.read_table("contrasts")
+    rows = claims.contrasts(table)
+    assert list(rows["against"]) == ["other", "population", "statistics", "unoptimised"]
+    row = table.set_index("against").loc["other"]
+    told = claims.sentence(rows.iloc[0]).replace("\u00a0", " ")
+    assert f"**{100 * row['estimate']:.1f} %**" in told
+    assert f"{100 * row['ci_low']:.1f} to {100 * row['ci_high']:.1f} %" in told
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "said"),
+    [
+        (0.51, 0.6, 0.01, "preferred"),
+        (0.4, 0.49, 0.01, "worse"),
+        (0.51, 0.6, 0.2, "no difference shown"),
+        (0.45, 0.6, 0.2, "no difference shown"),
+        (math.nan, math.nan, 0.01, "cannot be told"),
+    ],
+)
+def test_nothing_is_claimed_that_interval_and_corrected_test_do_not_both_say(low, high, p, said):
+    assert claims.verdict(pd.Series({"ci_low": low, "ci_high": high, "p_holm": p})) == said
+
+
+def test_few_prompts_make_the_claim_one_about_these_prompts():
+    row = pd.Series({"focal": "own", "against": "other", "n_participants": 30, "n_prompts": 5})
+    text, warnings = claims.estimand(row)
+    assert text.endswith("for new people and these prompts")
+    assert "5 prompts" in warnings[0]
+    text, warnings = claims.estimand(pd.Series({**row, "n_prompts": 6}))
+    assert text.endswith("for new people and new prompts")
+    assert warnings == ()
+
+
+# ---------------------------------------------------------------- models
+
+
+def test_the_ladder_shows_the_tables_numbers_in_the_order_of_the_rungs(store):
+    table = store.read_table("ladder")
+    for level in ("user", "population"):
+        for metric in ("accuracy", "srocc", "plcc"):
+            rows = models.ladder(table, metric, level)
+            truth = table[table["level"] == level].set_index(["model", "split"])[metric]
+            shown = rows.set_index(["model", "split"])["estimate"]
+            pd.testing.assert_series_equal(shown.sort_index(), truth.sort_index(), check_names=False)
+            first = rows[rows["split"] == "seen"]["model"].tolist()
+            assert first == ["constant", "user_mean", "population", "population_bias", "eb_slopes"]
+
+
+def test_a_measure_without_interval_columns_has_none(store):
+    bare = store.read_table("ladder").drop(columns=["srocc_low", "srocc_high", "ceiling"])
+    rows = models.ladder(bare, "srocc", "user")
+    assert rows["ci_low"].isna().all()
+    assert rows["estimate"].notna().any()
+    assert "ceiling" not in models.ladder(bare, "accuracy", "user")
+
+
+def test_differences_are_turned_round_so_that_the_baseline_is_always_subtracted(store):
+    table = store.read_table("differences")
+    ladder = store.read_table("ladder").query("level == 'user' and split == 'seen'").set_index("model")["accuracy"]
+    for baseline in ladder.index:
+        rows = models.differences(table, "user", "seen", baseline)
+        assert set(rows["a"]) == set(ladder.index) - {baseline}
+        for row in rows.itertuples():
+            assert row.estimate == pytest.approx(ladder[row.a] - ladder[baseline], abs=1e-12)
+            assert not row.ci_low > row.estimate > row.ci_high
+    headline = models.headline(table)
+    assert headline["a"] == "eb_slopes"
+    assert headline["estimate"] == pytest.approx(ladder["eb_slopes"] - ladder["population"], abs=1e-12)
+
+
+def test_turning_a_difference_twice_gives_it_back(store):
+    table = store.read_table("differences")
+    one = models.differences(table, "user", "seen", "population").set_index("a").loc["eb_slopes"]
+    two = models.differences(table, "user", "seen", "eb_slopes").set_index("a").loc["population"]
+    assert one["estimate"] == pytest.approx(-two["estimate"])
+    assert (one["ci_low"], one["ci_high"]) == pytest.approx((-two["ci_high"], -two["ci_low"]))
+    assert one["share_a_better"] == pytest.approx(1 - two["share_a_better"])
+
+
+def test_every_measured_point_of_a_curve_has_its_point_of_constant_skill(store):
+    table = store.read_table("tie_curve")
+    curves = models.curves(table, "seen", ["eb_slopes", "population"])
+    lines = models.curve_lines(curves).pivot_table(index=["label", "margin"], columns="line", values="accuracy")
+    assert lines.notna().all().all()
+    raw = table.query("split == 'seen' and model == 'eb_slopes' and margin == 200").iloc[0]
+    shown = lines.loc[(words.MODELS["eb_slopes"], 200)]
+    assert shown["measured"] == raw["accuracy"]
+    assert shown["constant skill"] == raw["constant_skill"]
+    assert models.in_order(curves["model"]) == ["population", "eb_slopes"]
+
+
+def test_outcomes_of_diverging_pairs_add_up_to_one(store):
+    table = store.read_table("disagreement")
+    assert models.margins_in(table) == [0, 250]
+    rows = models.diverging(table, "seen", 250)
+    assert len(rows) == 5
+    assert models.outcomes(rows).groupby("label")["share"].sum().to_numpy() == pytest.approx(1.0)
+    one_margin = table[table["margin"] == 0].drop(columns="margin")
+    assert models.margins_in(one_margin) == [0]
+    pd.testing.assert_frame_equal(
+        models.diverging(one_margin, "seen", 0), models.diverging(table, "seen", 0).drop(columns="margin")
+    )
+
+
+# ---------------------------------------------------------------- raters
+
+
+def test_agreement_is_spearmans_over_shared_images(ratings):
+    found = raters.agreement(ratings, fewest=8)
+    means = ratings.groupby(["user_id", "image_id"])["score"].mean()
+    for row in found.pairs.sample(25, random_state=1).itertuples():
+        one, two = means[row.user].align(means[row.other], join="inner")
+        assert row.shared == len(one)
+        if len(one) < 8:
+            assert math.isnan(row.agreement)
+        else:
+            assert row.agreement == pytest.approx(spearmanr(one, two).statistic, abs=1e-12)
+    assert sorted(found.order) == sorted(ratings["user_id"].unique())
+    n = len(found.order)
+    assert len(found.pairs) == n * (n - 1)
+    assert len(found.known) == found.pairs["agreement"].notna().sum() / 2
+
+
+def test_people_of_one_taste_are_put_side_by_side():
+    rng = np.random.default_rng(3)
+    tastes = rng.standard_normal((2, 40))
+    rows = [
+        {"user_id": f"u{k}", "image_id": f"i{i}", "score": 500 + 150 * tastes[k % 2, i] + 30 * rng.standard_normal()}
+        for k in range(8)
+        for i in range(40)
+    ]
+    order = raters.agreement(pd.DataFrame(rows), 10).order
+    kinds = [int(name[1:]) % 2 for name in order]
+    assert kinds in ([0] * 4 + [1] * 4, [1] * 4 + [0] * 4)
+
+
+def test_too_few_shared_images_are_told(ratings):
+    with pytest.raises(UserError, match="share 500"):
+        raters.agreement(ratings, fewest=500)
+
+
+def test_variance_shares_sum_to_one_and_name_what_cannot_be_told_apart(ratings):
+    found, parts = raters.variance(ratings)
+    assert found.separable
+    assert parts["share"].sum() == pytest.approx(1)
+    assert list(parts["part"]) == ["shared taste", "level of the slider", "private taste", "noise"]
+    low, high = found.intervals["beholder_index"]
+    assert low < found.beholder_index < high
+    once = ratings[ratings["occasion"] == 1]
+    assert list(raters.variance(once)[1]["part"])[-1] == "private taste and noise"
+
+
+def test_the_planted_private_share_is_that_of_the_parts():
+    rows = [("a", 1.0, 0.5), ("a", -1.0, 0.5), ("a", 2.0, 1.5), ("b", 3.0, 1.0), ("b", 0.0, -1.0), ("b", 5.0, 2.0)]
+    truth = pd.DataFrame(rows, columns=["user_id", "utility", "shared"])
+    each = []
+    for _, mine in truth.groupby("user_id"):
+        private, shared = np.var(mine["utility"] - mine["shared"]), np.var(mine["shared"])
+        each.append(private / (private + shared))
+    assert raters.planted_index(truth) == pytest.approx(np.mean(each))
+
+
+def test_histograms_count_every_rating_once(ratings):
+    assert raters.histogram(ratings)["ratings"].sum() == len(ratings)
+    each = raters.by_rater(ratings).groupby("user")
+    assert each["ratings"].sum().to_dict() == ratings["user_id"].value_counts().to_dict()
+    assert each["share"].sum().to_numpy() == pytest.approx(1)
+    ends = raters.histogram(pd.DataFrame({"score": [0, 24, 25, 1000]}))
+    assert ends["ratings"].iloc[[0, 1, -1]].tolist() == [2, 1, 1]
+
+
+def test_slider_use_against_a_loop_over_people(ratings):
+    use = raters.slider_use(ratings).set_index("user")
+    for user, rows in ratings.groupby("user_id"):
+        scores = rows["score"].to_numpy()
+        assert use.loc[user, "ratings"] == len(scores)
+        assert use.loc[user, "median"] == np.median(scores)
+        assert use.loc[user, "spread"] == pytest.approx(np.subtract(*np.percentile(scores, [75, 25])))
+        assert use.loc[user, "on_anchor"] == pytest.approx(np.mean([s % 250 == 0 for s in scores]))
+        assert use.loc[user, "at_ends"] == pytest.approx(np.mean([s in (0, 1000) for s in scores]))
+    assert use["median"].is_monotonic_increasing
+
+
+def test_repeats_pair_the_two_occasions_of_a_cell(ratings):
+    found = raters.repeats(ratings).set_index(["user_id", "image_id"])
+    again = ratings[ratings["occasion"] == 2]
+    assert len(found) == len(again)
+    for row in again.sample(10, random_state=1).itertuples():
+        first = ratings.query("user_id == @row.user_id and image_id == @row.image_id and occasion == 1")["score"].item()
+        assert found.loc[(row.user_id, row.image_id)].tolist() == [first, row.score]
+    assert raters.repeats(ratings.drop(columns="occasion")).empty
+
+
+def test_an_image_that_half_love_and_half_hate_splits_people_most():
+    base = {f"u{k}": [100, 400, 600, 900] for k in range(6)}
+    rows = [{"user_id": u, "image_id": f"i{i}", "score": s} for u, scores in base.items() for i, s in enumerate(scores)]
+    rows += [{"user_id": f"u{k}", "image_id": "split", "score": 1000 if k % 2 else 0} for k in range(6)]
+    found = raters.splitting(pd.DataFrame(rows))
+    assert found["image_id"].iloc[0] == "split"
+    assert found["raters"].eq(6).all()
+    stretched = pd.DataFrame(rows)
+    narrow = stretched["user_id"] == "u0"
+    stretched.loc[narrow, "score"] = 400 + stretched.loc[narrow, "score"] / 10
+    again = raters.splitting(stretched).set_index("image_id")["spread"]
+    pd.testing.assert_series_equal(again.sort_index(), found.set_index("image_id")["spread"].sort_index())
+
+
+# ---------------------------------------------------------------- study
+
+
+def test_focal_votes_against_a_loop_over_votes(votes):
+    found = study.focal_votes(votes, "own")
+    expected = []
+    for row in votes.itertuples():
+        if row.kind != "main":
+            continue
+        own_left = row.left_condition == "own"
+        win = 0.5 if row.choice == "tie" else float((row.choice == "left") == own_left)
+        expected.append((row.participant_id, row.right_condition if own_left else row.left_condition, win, own_left))
+    columns = ["participant_id", "against", "win", "focal_left"]
+    assert list(found[columns].itertuples(index=False, name=None)) == expected
+    assert study.focal_condition(votes) == "own"
+
+
+def test_mean_rates_are_the_claims_estimates(store, votes):
+    """Rates of people, weighted by their votes, are the win rates of the analysis."""
+    estimates = store.read_table("contrasts").set_index("against")["estimate"]
+    for unit in ("participant_id", "prompt_id"):
+        rows = study.rates_by(votes, "own", unit)
+        total = rows["votes"].groupby(rows["against"]).sum()
+        wins = (rows["rate"] * rows["votes"]).groupby(rows["against"]).sum()
+        pd.testing.assert_series_equal((wins / total).sort_index(), estimates.sort_index(), check_names=False)
+
+
+def test_swapping_all_sides_turns_the_left_share_round(votes):
+    swapped = votes.assign(choice=votes["choice"].map({"left": "right", "right": "left", "tie": "tie"}))
+    one, two = study.left_share(votes), study.left_share(swapped)
+    assert one.estimate + two.estimate == pytest.approx(1)
+    assert one.ci_low + two.ci_high == pytest.approx(1)
+    assert one.ci_low < one.estimate < one.ci_high
+    assert study.sides(votes)[["left", "tie", "right"]].sum(axis=1).to_numpy() == pytest.approx(1)
+
+
+def test_one_participant_gives_a_share_without_interval_and_the_reason(votes):
+    one = study.left_share(votes[votes["participant_id"] == "rater_000"])
+    assert math.isnan(one.ci_low)
+    assert "people" in one.reason
+
+
+def test_balance_counts_main_votes(votes):
+    rows = study.balance(votes, "own")
+    assert rows["votes"].sum() == (votes["kind"] == "main").sum()
+    assert rows["ties"].sum() == ((votes["kind"] == "main") & (votes["choice"] == "tie")).sum()
+    assert rows["focal_left"].between(0.4, 0.6).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 100_000), min_size=1, max_size=60))
+def test_every_response_time_falls_into_one_bin(times):
+    choices = np.resize(["left", "tie", "right"], len(times))
+    rows = study.times(pd.DataFrame({"response_ms": times, "choice": choices}))
+    assert rows["votes"].sum() == len(times)
+    assert (rows["from"] < rows["to"]).all()
+
+
+def test_pace_takes_blocks_of_trials():
+    votes = pd.DataFrame({"order": [1, 2, 3, 4, 5, 6], "response_ms": [1000, 2000, 3000, 4000, 500, 700]})
+    rows = study.pace(votes)
+    assert rows["median"].tolist() == [2.5, 0.6]
+    assert rows["order"].tolist() == [2.5, 6.5]
+    assert rows["votes"].tolist() == [4, 2]
+
+
+def test_repeats_compare_images_and_not_sides():
+    pair = {"participant_id": "p", "left_image_id": "a", "right_image_id": "b"}
+    swapped = {"participant_id": "p", "left_image_id": "b", "right_image_id": "a"}
+    votes = pd.DataFrame(
+        [
+            {**pair, "trial_id": "1", "choice": "left", "repeat_of": None},
+            {**pair, "trial_id": "2", "choice": "left", "repeat_of": None},
+            {**pair, "trial_id": "3", "choice": "tie", "repeat_of": None},
+            {**swapped, "trial_id": "4", "choice": "right", "repeat_of": "1"},
+            {**swapped, "trial_id": "5", "choice": "left", "repeat_of": "2"},
+            {**swapped, "trial_id": "6", "choice": "tie", "repeat_of": "3"},
+        ]
+    )
+    assert study.repeats(votes).set_index("trial_id")["same"].to_dict() == {"4": True, "5": False, "6": True}
+    assert study.repeats(votes.drop(columns="repeat_of")).empty
+
+
+# ---------------------------------------------------------------- steering
+
+
+def test_side_by_side_shows_each_condition_for_the_right_person(store):
+    images = store.read_table("steered_images")
+    bases = store.read_table("prompts").set_index("prompt_id")["prompt"]
+    one, two = steering.people(images)[:2]
+    prompts = steering.prompts_of(images)
+    assert prompts == {name: bases[name] for name in prompts}
+    for prompt_id in prompts:
+        shown = {s.condition: s for s in steering.side_by_side(images, one, two, prompt_id)}
+        assert list(shown) == ["own", "other", "population", "statistics", "unoptimised"]
+        here = images.query("prompt_id == @prompt_id")
+        for condition, whose in (("own", one), ("other", two)):
+            row = here[(here["condition"] == "own") & (here["source_user"] == whose)]
+            assert (shown[condition].path, shown[condition].prompt) == (row["path"].item(), row["prompt"].item())
+        for condition in ("population", "statistics", "unoptimised"):
+            assert shown[condition].path == here.query("condition == @condition")["path"].item()
+        assert shown["unoptimised"].prompt == bases[prompt_id]
+
+
+def test_own_pictures_of_all_runs_are_found(store):
+    steered = store.read_table("steered")
+    for row in steered.itertuples():
+        shown = steering.own_runs(steered, row.user_id, row.prompt_id)
+        assert list(shown) == [1, 2]
+        assert shown[row.run].path == row.path
+
+
+def test_gains_are_measured_inside_a_round_against_where_it_began():
+    rows = [
+        ("own", "u", 1, "base", 1.0, False), ("own", "u", 1, "better", 1.5, True),
+        ("own", "u", 2, "better", 0.2, True), ("own", "u", 2, "worse", 0.1, False),
+        ("own", "v", 1, "base", 7.0, True), ("own", "v", 1, "worse", 6.0, False),
+        ("population", None, 1, "base", 3.0, False), ("population", None, 1, "better", 5.0, True),
+    ]  # fmt: skip
+    trace = pd.DataFrame(rows, columns=["condition", "user_id", "round", "prompt", "score", "kept"])
+    found = steering.gains(trace.assign(prompt_id="p", run=1))
+    assert found.set_index(["condition", "user_id", "round"])["gain"].to_dict() == pytest.approx(
+        {("own", "u", 1): 0.5, ("own", "u", 2): 0.0, ("own", "v", 1): 0.0, ("population", "", 1): 2.0}
+    )
+    by_round = steering.gain_by_round(found).set_index(["condition", "round"])
+    assert by_round.loc[("own", 1), "gain"] == pytest.approx(0.25)
+    assert by_round["searches"].to_dict() == {("own", 1): 2, ("own", 2): 1, ("population", 1): 1}
+
+
+def test_heldout_gains_are_means_over_searches_and_over_other_people(store):
+    gains, rewards = store.read_table("steering_gains"), store.read_table("steering_rewards")
+    rows = steering.heldout(gains, rewards).set_index("label")
+    mine = gains.query("condition == 'own'")["gain"]
+    first = rows.loc["own prompt over the bare one"]
+    assert first["estimate"] == pytest.approx(mine.mean())
+    assert first["ci_low"] < first["estimate"] < first["ci_high"]
+    gaps = []
+    for own in rewards.query("condition == 'own' and user_id == judge_user").itertuples():
+        others = rewards.query(
+            "condition == 'own' and judge_user == @own.judge_user and user_id != @own.judge_user "
+            "and prompt_id == @own.prompt_id and run == @own.run"
+        )
+        gaps.append(own.reward - others["reward"].mean())
+    second = rows.loc["own prompt over others' own"]
+    assert second["estimate"] == pytest.approx(np.mean(gaps))
+    assert second["n_searches"] == len(gaps)
+    one_prompt = gains["prompt_id"] == "p00"
+    alone = steering.heldout(gains[one_prompt], rewards[rewards["prompt_id"] == "p00"])
+    assert alone["ci_low"].isna().all()
+    assert alone["reason"].str.contains("items").all()
+
+
+def test_what_a_model_expects_is_read_for_the_right_pictures(store):
+    rewards = store.read_table("steering_rewards")
+    found = steering.expected(rewards, "rater_001", "rater_003", "p02", 1)
+    here = rewards.query("judge_user == 'rater_001' and prompt_id == 'p02' and run == 1").set_index("user_id")["gain"]
+    assert (found["own"], found["other"]) == (here["rater_001"], here["rater_003"])
+    assert set(found) == {"own", "other", "population", "statistics"}
+
+
+def test_promises_are_split_into_what_held_and_optimism(store):
+    table = steering.promised(store.read_table("steering_gains"))
+    assert list(table["condition"]) == ["own", "population", "statistics"]
+    assert table["promised"].to_numpy() == pytest.approx((table["held"] + table["optimism"]).to_numpy())
+
+
+def test_no_round_of_a_search_loses(store):
+    found = steering.gains(store.read_table("search_trace"))
+    assert (found["gain"] >= 0).all()
+    assert len(found) == store.read_table("search_trace")["kept"].sum()
+
+
+def test_votes_on_a_prompt_are_those_of_the_person(store, votes):
+    shown = {}
+    for person in votes["participant_id"].unique():
+        for prompt in votes["prompt_id"].unique():
+            shown |= {(person, prompt, k): v for k, v in steering.votes_on(votes, person, prompt).items()}
+    answers = {1.0: "own", 0.5: "tie", 0.0: "that"}
+    rows = study.focal_votes(votes, "own")
+    expected = {(r.participant_id, r.prompt_id, r.against): answers[r.win] for r in rows.itertuples()}
+    assert shown == expected
+
+
+# ---------------------------------------------------------------- health and words
+
+
+def test_stages_count_items_once_and_failures_are_listed(store):
+    ledger = loaders.ledger(store)
+    table = health.stages(ledger).set_index("stage")
+    n = len(store.read_table("images"))
+    assert table.loc["generate", ["items", "ok", "failed", "retried"]].tolist() == [n, n, 0, 0]
+    assert table.loc["embed", ["items", "ok", "failed", "retried", "workers"]].tolist() == [n, n - 1, 1, 2, 2]
+    assert health.outcomes(table.reset_index())["count"].sum() == len(ledger)
+    failed = health.failures(ledger)
+    assert failed[["stage", "error", "items", "attempts"]].to_numpy().tolist() == [
+        ["embed", "OSError: image file is truncated", 1, 2]
+    ]
+    assert health.failures(ledger[ledger["status"] == "ok"]).empty
+
+
+def test_the_lineage_has_an_arrow_for_every_input(store):
+    records = loaders.records(store)
+    dot = health.lineage(records)
+    assert dot.count(" -> ") == records["made_from"].map(len).sum()
+    assert '"ratings" -> "ladder";' in dot
+    marked = health.lineage(records.assign(state="outdated"))
+    assert marked.count("penwidth=2") == len(records)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (words.percent(0.5391), "53.9 %"),
+        (words.percent(math.nan), "–"),
+        (words.p_value(0.0342), "p = .034"),
+        (words.p_value(0.0002), "p < .001"),
+        (words.p_value(1.0), "p = 1.000"),
+        (words.interval(0.492, 0.5861), "49.2 to 58.6 %"),
+        (words.interval(math.nan, 0.5), "no interval"),
+        (words.points(0.0694), "+6.9 points"),
+        (words.count(1, "image"), "1 image"),
+        (words.count(2400, "person", "people"), "2,400 people"),
+        (words.named(words.MODELS, "hpsv3"), "hpsv3"),
+    ],
+)
+def test_numbers_are_written_as_methods_sections_write_them(said, expected):
+    assert said.replace("\u00a0", " ") == expected
