@@ -18,6 +18,18 @@ if TYPE_CHECKING:
     from analysis.accuracy import Accuracy
 
 LADDER_FIRST = ("model", "split", "level", "srocc", "plcc", "accuracy", "ci_low", "ci_high", "n_users")
+_TURNED = (
+    ("estimate", "estimate"),
+    ("ci_low", "ci_high"),
+    ("ci_high", "ci_low"),
+    ("prompt_ci_low", "prompt_ci_high"),
+    ("prompt_ci_high", "prompt_ci_low"),
+)
+UNSEEN_DIVERGING = (
+    "in the split unseen each fold of people is predicted by models that have learned from the other folds, and so "
+    "from the very people they are compared with: a model that knows no persons comes out a little below one half "
+    "there. Compare the other models with its row"
+)
 DIFFERENCES_FIRST = ("a", "b", "split", "level", "estimate", "ci_low", "ci_high", "p", "p_holm", "share_a_better")
 
 
@@ -52,10 +64,12 @@ class EvaluationTables:
     Attributes
     ----------
     ladder : DataFrame
-        One row a model, split and level: correlations and accuracy with two-way intervals, ceiling and counts; at the
-        user level also `rmse` (ticks) and `z_sd` (SD of standardised errors, 1 where `sd` is honest).
+        One row a model, split and level: correlations and accuracy with two-way intervals (users and images), ceiling
+        and counts; at the user level also `prompt_ci_low`, `prompt_ci_high` (users and prompts: the wider claim where
+        several images share a prompt), `rmse` (ticks) and `z_sd` (SD of standardised errors, 1 where `sd` is honest).
     differences : DataFrame
-        One row a pair of models, split and level: accuracy of `a` less that of `b` on identical pairs.
+        One row a pair of models, split and level: accuracy of `a` less that of `b` on identical pairs; at the user
+        level also `prompt_ci_low`, `prompt_ci_high` and `prompt_p`.
     tie_curve : DataFrame
         One row a model, split and margin, user level.
     disagreement : DataFrame
@@ -97,8 +111,14 @@ def report(
 
     users = accuracy(predictions, ratings, level="user", confidence=settings.confidence)
     images = accuracy(predictions, ratings, level="population", confidence=settings.confidence)
-    errors = prediction_errors(predictions, ratings)
-    ladder = pd.concat([users.to_frame().merge(errors, on=["model", "split"]), images.to_frame()], ignore_index=True)
+    prompts = users
+    if "prompt_id" in ratings.columns:
+        prompts = accuracy(predictions, ratings, level="user", items="prompt", confidence=settings.confidence)
+    by_user = _with_prompts(users.to_frame(), prompts.to_frame(), ("model", "split"), ("ci_low", "ci_high"))
+    by_user = by_user.merge(prediction_errors(predictions, ratings), on=["model", "split"])
+    ladder = pd.concat([by_user, images.to_frame()], ignore_index=True)
+    gaps = _with_prompts(_differences(users), _differences(prompts), ("a", "b", "split"), ("ci_low", "ci_high", "p"))
+    gaps = pd.concat([gaps, _differences(images)], ignore_index=True)
     curve = tie_curve(predictions, ratings, settings.margins, rng=rng, confidence=settings.confidence)
     diverging, diverging_notes = _disagreement(dense, ratings, settings, rng)
     notes = [
@@ -107,9 +127,11 @@ def report(
         *_notes("tie curve", curve),
         *diverging_notes,
     ]
+    if (predictions["split"] == "unseen").any():
+        notes.append(("diverging pairs", UNSEEN_DIVERGING))
     return EvaluationTables(
         in_ladder_order(_first(ladder, LADDER_FIRST), settings.ladder),
-        upward(pd.concat([_differences(r) for r in (users, images)], ignore_index=True), settings.ladder),
+        upward(gaps, settings.ladder),
         in_ladder_order(_first(curve.to_frame(), ("model", "split", "margin")), settings.ladder),
         in_ladder_order(diverging, settings.ladder),
         pd.DataFrame(notes, columns=["about", "note"]).drop_duplicates(ignore_index=True),
@@ -135,6 +157,14 @@ def prediction_errors(predictions: pd.DataFrame, ratings: pd.DataFrame) -> pd.Da
     return found.rename(columns={"squared": "rmse", "standardised": "z_sd"}).reset_index()
 
 
+def _with_prompts(
+    frame: pd.DataFrame, prompts: pd.DataFrame, key: tuple[str, ...], columns: tuple[str, ...]
+) -> pd.DataFrame:
+    """The frame with the columns of the same analysis by prompt, named `prompt_...`."""
+    beside = prompts[[*key, *columns]].rename(columns={c: f"prompt_{c}" for c in columns})
+    return frame.merge(beside, on=list(key), validate="one_to_one")
+
+
 def upward(differences: pd.DataFrame, ladder: Sequence[str]) -> pd.DataFrame:
     """Each difference as higher rung less lower rung, in the order of the ladder."""
     rung = {model: k for k, model in enumerate(ladder)}
@@ -142,7 +172,9 @@ def upward(differences: pd.DataFrame, ladder: Sequence[str]) -> pd.DataFrame:
     out = differences.copy()
     for mine, theirs in (("a", "b"), ("b", "a")):
         out.loc[turned, mine] = differences.loc[turned, theirs]
-    for mine, theirs in (("estimate", "estimate"), ("ci_low", "ci_high"), ("ci_high", "ci_low")):
+    for mine, theirs in _TURNED:
+        if mine not in out.columns:
+            continue
         out.loc[turned, mine] = 0.0 - differences.loc[turned, theirs]
     out.loc[turned, "share_a_better"] = 1.0 - differences.loc[turned, "share_a_better"]
     keys = out.assign(_a=out["a"].map(rung), _b=out["b"].map(rung))

@@ -175,3 +175,17 @@ def test_a_feature_made_of_test_answers_is_refused(world: World) -> None:
         spoilt = world.features.with_block("statistics", np.c_[world.features.blocks["statistics"], leak])
         with pytest.raises(LeakError, match="column 20 of block 'statistics'"):
             refuse_label_features(spoilt, test)
+
+
+def test_an_outlier_in_a_sparse_column_is_no_leak() -> None:
+    """One image rated by one generous person, and a column that is 0 but for this image."""
+    rng = np.random.default_rng(4)
+    ids = np.array([f"i{k:02d}" for k in range(20)])
+    users, images = np.repeat([f"u{k}" for k in range(10)], 19), np.tile(ids[:19], 10)
+    score = rng.integers(300, 400, 190).astype(float)
+    r = Ratings(
+        np.append(users, "generous"), np.append(images, ids[19]), np.append(images, ids[19]), np.append(score, 1000.0)
+    )
+    sparse = np.zeros((20, 1))
+    sparse[19] = 3.0
+    refuse_label_features(Features(ids, {"network": sparse}), r)

@@ -1,0 +1,248 @@
+"""Evaluate reward models on ratings they have not seen: of a plan's store, or of a public data set.
+
+    python jobs/evaluate_taste.py --plan jobs/studies/demo.yaml --store store
+    python jobs/evaluate_taste.py --data avt_ai_images --reader avt --store store
+    python jobs/evaluate_taste.py --data FOLDER --reader csv --mapping mapping.yaml
+
+Known people and new images (`seen`), and new people after a few ratings (`unseen`), each for single users and for
+people on average. Needs `ratings`, `images`, `features` and `prompt_vectors`; with `--data` it reads and embeds them
+first, under names that begin with the data set's. Writes the tables `ladder`, `differences`, `tie_curve`,
+`disagreement`, `predictions`, `predictions_dense`, `taste_fits` and `evaluation_notes`, and the same as files in
+`--out` (default: `evaluation/` in the store, `evaluation/<data set>/` with `--data`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from beholder.errors import UserError
+from beholder.plans import Plan
+from beholder.runs import Context, run_job, start
+from embed import embed_images, embed_prompts
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from beholder.readers.base import Dataset
+    from beholder.taste.designs import Pictures
+    from beholder.taste.report import ReportSettings
+
+INPUTS = ("ratings", "images", "features", "prompt_vectors")
+CSV_TABLES = ("ladder", "differences", "tie_curve", "disagreement", "taste_fits", "evaluation_notes")
+PARQUET_TABLES = ("predictions", "predictions_dense")
+STEP_VERSION = 1
+"""Raised by hand when the same tables give other results."""
+Tables = dict[str, pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A public data set to evaluate on."""
+
+    folder: Path
+    reader: str
+    mapping: Path | None
+
+
+def run(context: Context, out: Path | None = None) -> Tables:
+    """Evaluate on the ratings of the store, and write the files."""
+    made = evaluate_tables(context, "", INPUTS)
+    write_files(out or context.store.path("evaluation"), made)
+    return made
+
+
+def evaluate_tables(context: Context, prefix: str, inputs: Sequence[str], label: str = "Evaluate taste") -> Tables:
+    """The tables of one evaluation, computed once; stored as `<prefix><name>`, returned by name."""
+    plan = context.plan
+    settings = {"taste": plan.taste.model_dump(mode="json"), "seed": plan.seed}
+    settings["analysis"] = {"confidence": plan.analysis.confidence, "permutations": plan.analysis.permutations}
+    settings["report"] = asdict(report_settings(plan))
+
+    def compute() -> Tables:
+        return {prefix + name: table for name, table in evaluate_plan(plan, *map(context.load, inputs)).items()}
+
+    made = context.derive(label, compute, version=STEP_VERSION, inputs=inputs, settings=settings)
+    return {name.removeprefix(prefix): table for name, table in made.items()}
+
+
+def evaluate_plan(
+    plan: Plan, ratings: pd.DataFrame, images: pd.DataFrame, features: pd.DataFrame, vectors: pd.DataFrame
+) -> Tables:
+    """Predictions by cross-validation, then every table of the report."""
+    from beholder.taste.base import Ratings
+    from beholder.taste.evaluate import Folds, evaluate
+    from beholder.taste.registry import taste_model
+    from beholder.taste.report import report
+
+    folds = Folds(plan.taste.prompt_folds, plan.taste.user_folds, plan.taste.context)
+    models = [taste_model(name) for name in plan.taste.models]
+    pictures = pictures_from(images, features, vectors)
+    found = evaluate(Ratings.from_frame(ratings), pictures, models, folds, np.random.default_rng([plan.seed, 3, 0]))
+    stream = np.random.default_rng([plan.seed, 3, 1])
+    tables = report(found.predictions, found.dense, ratings, report_settings(plan), stream)
+    notes = pd.concat([pd.DataFrame({"about": "splits", "note": list(found.notes)}), tables.notes], ignore_index=True)
+    return {
+        "ladder": tables.ladder,
+        "differences": tables.differences,
+        "tie_curve": tables.tie_curve,
+        "disagreement": tables.disagreement,
+        "predictions": found.predictions,
+        "predictions_dense": found.dense,
+        "taste_fits": found.fits,
+        "evaluation_notes": notes,
+    }
+
+
+def report_settings(plan: Plan) -> ReportSettings:
+    """What the plan asks of the report."""
+    from beholder.taste.report import ReportSettings
+
+    first, last, step = plan.taste.margins
+    return ReportSettings(
+        plan.taste.models,
+        tuple(range(first, last + 1, step)),
+        confidence=plan.analysis.confidence,
+        permutations=plan.analysis.permutations,
+    )
+
+
+def pictures_from(images: pd.DataFrame, features: pd.DataFrame, vectors: pd.DataFrame) -> Pictures:
+    """Features, prompts and embeddings of the prompts; without any embedding there is no text-aligned block."""
+    from beholder.steering.reward import pictures_of, raw_features
+    from beholder.taste.designs import Pictures
+
+    if len(vectors):
+        return pictures_of(images, features, vectors)
+    raw = raw_features(features)
+    prompt_of = dict(zip(images["image_id"], images["prompt_id"].astype(str), strict=True))
+    return Pictures(raw, np.array([prompt_of[image] for image in raw.image_ids.tolist()], dtype=str))
+
+
+def run_data(context: Context, source: Source, out: Path | None) -> None:
+    """Read, embed, evaluate and print; then the reader's other selections, as sensitivity."""
+    from beholder.readers.registry import reader_of
+    from beholder.taste.summary import dataset_summary, evaluation_summary
+
+    reader = reader_of(source.reader, source.mapping)
+    dataset = reader.read(source.folder)
+    prefix = f"{dataset.name}_"
+    embed_dataset(context, dataset, prefix)
+    folder = out or context.store.path(f"evaluation/{dataset.name}")
+    tables = evaluate_dataset(context, dataset, prefix, prefix, folder)
+    show(dataset_summary(dataset, dataset.name))
+    show(evaluation_summary(tables, dataset.ratings, context.plan.analysis.confidence))
+    for name, variant in reader.variants().items():
+        other = variant.read(source.folder)
+        again = evaluate_dataset(context, other, f"{prefix}{name}_", prefix, folder / name)
+        show(dataset_summary(other, f"Sensitivity, {name} of {other.name}"))
+        show(evaluation_summary(again, other.ratings, context.plan.analysis.confidence, brief=True))
+    print(f"\nFiles: {folder}")
+    stored = context.store.path(f"tables/{prefix}ratings.parquet")
+    print(f"Again: python -m analysis accuracy {folder / 'predictions.parquet'} {stored}")
+
+
+def embed_dataset(context: Context, dataset: Dataset, prefix: str) -> None:
+    """Images and prompts of a data set in the store, with their features; images are named by their bytes."""
+    images = context.save(f"{prefix}images", dataset.images)
+    by_content = images[["sha256", "path"]].drop_duplicates("sha256").rename(columns={"sha256": "image_id"})
+    found = embed_images(context, by_content, "Embed images").rename(columns={"image_id": "sha256"})
+    features = images[["image_id", "sha256"]].merge(found, on="sha256").drop(columns="sha256")
+    context.save(f"{prefix}features", features, [f"{prefix}images"])
+    vectors = pd.DataFrame({"prompt_id": pd.Series(dtype="str"), "vector": pd.Series(dtype="str")})
+    if "text" in dataset.prompts.columns and dataset.prompts["text"].notna().all():
+        prompts = dataset.prompts.rename(columns={"text": "prompt"})
+        vectors = embed_prompts(context, prompts[prompts["prompt_id"].isin(images["prompt_id"])], "Embed prompts")
+    context.save(f"{prefix}prompt_vectors", vectors, [f"{prefix}images"])
+
+
+def evaluate_dataset(context: Context, dataset: Dataset, prefix: str, shared: str, folder: Path) -> Tables:
+    """One selection of a data set: its ratings in the store, its tables, its files."""
+    embedded = dataset.ratings["image_id"].isin(context.load(f"{shared}features")["image_id"])
+    if not embedded.all():
+        print(f"{int((~embedded).sum())} ratings of images that could not be embedded are left out", file=sys.stderr)
+    context.save(f"{prefix}ratings", dataset.ratings[embedded].reset_index(drop=True))
+    inputs = [f"{prefix}ratings", *(f"{shared}{name}" for name in INPUTS[1:])]
+    made = evaluate_tables(context, prefix, inputs, f"Evaluate {prefix.rstrip('_')}")
+    write_files(folder, made)
+    return made
+
+
+def show(parts: Sequence[RenderableType]) -> None:
+    """Print to standard output, wide enough for the tables where nobody says how wide it is."""
+    from rich.console import Console
+
+    console = Console() if sys.stdout.isatty() else Console(width=110)
+    for part in parts:
+        console.print(part)
+
+
+def write_files(folder: Path, tables: Tables) -> None:
+    """The tables as CSV and Parquet, each replaced whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (*CSV_TABLES, *PARQUET_TABLES):
+        target = folder / f"{name}.{'csv' if name in CSV_TABLES else 'parquet'}"
+        temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+        if name in CSV_TABLES:
+            tables[name].to_csv(temporary, index=False)
+        else:
+            tables[name].to_parquet(temporary, index=False)
+        os.replace(temporary, target)
+
+
+def forecast(plan: Plan) -> Mapping[str, int]:
+    """What the job would make from a plan's store."""
+    pairs = plan.generate.prompts * plan.generate.seeds_per_prompt * plan.rate.per_image
+    return {"predictions": 2 * len(plan.taste.models) * pairs}
+
+
+def forecast_data(source: Source, plan: Plan) -> Mapping[str, int]:
+    """What the job would make from a data set."""
+    from beholder.readers.registry import reader_of
+
+    reader = reader_of(source.reader, source.mapping)
+    ratings = reader.read(source.folder).ratings
+    pairs = len(ratings.drop_duplicates(["user_id", "image_id"]))
+    return {"features": ratings["image_id"].nunique(), "predictions": 2 * len(plan.taste.models) * pairs}
+
+
+def options() -> argparse.ArgumentParser:
+    """The job's own options."""
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own.add_argument("--data", type=Path, metavar="DIR", help="evaluate on this public data set, not on the store's")
+    own.add_argument("--reader", default="avt", metavar="NAME", help="who reads --data: avt, csv (%(default)s)")
+    own.add_argument("--mapping", type=Path, metavar="FILE", help="for --reader csv: which files and columns hold what")
+    own.add_argument("--out", type=Path, metavar="DIR", help="where files go (evaluation/ in the store)")
+    return own
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from a command line."""
+    own, _ = options().parse_known_args(argv)
+    if own.data is not None:
+        source = Source(own.data, own.reader, own.mapping)
+        body, expected = partial(run_data, source=source, out=own.out), partial(forecast_data, source)
+        return run_job("evaluate_taste", __doc__, argv, body, expected, [options()])
+
+    def run_and_print(context: Context) -> None:
+        from beholder.taste.summary import evaluation_summary
+
+        if own.mapping is not None:
+            raise UserError("--mapping without --data", remedy="give --data DIR --reader csv, or leave --mapping out")
+        made = run(context, own.out)
+        show(evaluation_summary(made, context.load("ratings"), context.plan.analysis.confidence))
+
+    return run_job("evaluate_taste", __doc__, argv, run_and_print, forecast, [options()])
+
+
+if __name__ == "__main__":
+    sys.exit(start(main))
