@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from beholder.models.canary import Probe, generator_probe
 from beholder.models.generators.diffusers_pipeline import DiffusersGenerator, PipelineSettings
 from beholder.models.interfaces import Needs
 from beholder.store import Store
@@ -54,6 +55,12 @@ class GenerateDiffusers:
         """Fetch and load the pipeline; a folder with another content than the plan's is refused."""
         self._generator = DiffusersGenerator(self.settings, identity=self.identity(), offline=self.offline)
         self._store = store
+
+    def canary(self) -> Probe:
+        """How to ask the loaded pipeline its golden inputs; after `setup`."""
+        if self._generator is None:
+            raise RuntimeError("setup was not called")
+        return generator_probe(self.settings.checkpoint.name, self._generator)
 
     def process(self, items: Sequence[Item]) -> list[dict[str, Any]]:
         """Draw and store one PNG an item; the pipeline fills a tail up."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from beholder.models.canary import Probe, image_encoder_probe, text_encoder_probe
 from beholder.models.encoders.sentences import SentenceEncoder, SentenceSettings
 from beholder.models.encoders.towers import ImageEncoder, TextEncoder, TowerSettings
 from beholder.models.interfaces import Encoder, Needs
@@ -45,6 +46,12 @@ class EncodeImages:
         self._encoder = ImageEncoder(self.settings, identity=self.identity(), offline=self.offline)
         self._store = store
 
+    def canary(self) -> Probe:
+        """How to ask the loaded encoder its golden inputs; after `setup`."""
+        if self._encoder is None:
+            raise RuntimeError("setup was not called")
+        return image_encoder_probe(self.settings.checkpoint.name, self._encoder)
+
     def process(self, items: Sequence[Item]) -> list[dict[str, Any]]:
         """One vector a picture."""
         if self._encoder is None or self._store is None:
@@ -82,6 +89,12 @@ class EncodeTexts:
             self._encoder = TextEncoder(self.settings, identity=self.identity(), offline=self.offline)
         else:
             self._encoder = SentenceEncoder(self.settings, identity=self.identity(), offline=self.offline)
+
+    def canary(self) -> Probe:
+        """How to ask the loaded encoder its golden inputs; after `setup`."""
+        if self._encoder is None:
+            raise RuntimeError("setup was not called")
+        return text_encoder_probe(self.settings.checkpoint.name, self._encoder)
 
     def process(self, items: Sequence[Item]) -> list[dict[str, Any]]:
         """One vector a text."""

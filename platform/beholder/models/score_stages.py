@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from beholder.models.canary import Probe, scorer_probe
 from beholder.models.interfaces import Needs, Scorer
 from beholder.models.scorers import ScorerSettings, load_scorer, scorer_identity, scorer_spec
 from beholder.models.stages import read_image
@@ -63,6 +64,12 @@ class ScoreImages:
         """Fetch and load the scorer; a folder with another content than the plan's is refused."""
         self._scorer = load_scorer(self.settings, identity=self.identity(), offline=self.offline)
         self._store = store
+
+    def canary(self) -> Probe:
+        """How to ask the loaded scorer its golden inputs; after `setup`."""
+        if self._scorer is None:
+            raise RuntimeError("setup was not called")
+        return scorer_probe(self.settings.scorer, self._scorer, self.identity())
 
     def process(self, items: Sequence[Item]) -> list[dict[str, Any]]:
         """One score a picture."""

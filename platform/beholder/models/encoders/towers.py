@@ -113,6 +113,7 @@ class Tower:
         self.folder = settings.checkpoint.fetch(offline=offline)
         if identity is not None and settings.checkpoint.is_folder:
             check_digest(self.folder, identity)
+        self.base_identity = dict(identity) if identity is not None else settings.identity()
         self.kind = kind_of(self.folder)
         if settings.pooling == "cls_mean" and self.kind in _WITH_TEXT:
             raise UserError(f"pooling 'cls_mean' with a checkpoint of type {self.kind}", "'own'; cls_mean for DINOv2")
@@ -176,7 +177,7 @@ class ImageEncoder:
 
     def identity(self) -> Mapping[str, Any]:
         """Settings and the processor's name."""
-        return {"encoder": "image", **self.settings.identity(), "processor": type(self._processor).__name__}
+        return {"encoder": "image", **self._tower.base_identity, "processor": type(self._processor).__name__}
 
     def encode(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """float32, shape (n, width). Pictures are (height, width, 3) uint8; UserError for others."""
@@ -236,7 +237,7 @@ class TextEncoder:
 
     def identity(self) -> Mapping[str, Any]:
         """Settings and the length of texts."""
-        return {"encoder": "text", **self.settings.identity(), "length": self.length}
+        return {"encoder": "text", **self._tower.base_identity, "length": self.length}
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """float32, shape (n, width); what is past the trained length is cut off."""

@@ -43,7 +43,7 @@ class LaionAesthetic:
         settings.require(parts=("head",))
         folder, parts = settings.folders(offline, identity)
         towers = TowerSettings(Checkpoint(str(folder)), settings.computing, settings.batch_size, normalise=True)
-        self._images = ImageEncoder(towers)
+        self._images = ImageEncoder(towers, identity={})
         self._weight, self._bias = read_head(one_weight_file(parts["head"]))
 
     def score(self, images: Sequence[np.ndarray], prompts: Sequence[str]) -> np.ndarray:

