@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
+import mixedlm
 import numpy as np
 import pandas as pd
 import pytest
@@ -65,6 +68,38 @@ def test_reml_equals_lme4_on_penicillin(stats_reference: Path, reference: dict) 
     assert math.sqrt(fit.components.v_within) == pytest.approx(expected["Residual"]["sdcor"], rel=PRINTED)
     assert fit.log_likelihood == pytest.approx(-165.4303, abs=5e-5)
     assert fit.converged
+
+
+def test_reml_equals_lme4_on_73421_ratings() -> None:
+    """Lectures rated by students (InstEval of lme4): sd of students, lecturers and residual, likelihood."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its reader
+        table = mixedlm.load_insteval()
+    assert len(table) == 73_421
+    fit = reml_fit(table["y"], table["s"], table["d"])
+    found = [math.sqrt(v) for v in (fit.components.v_user, fit.components.v_image, fit.components.v_within)]
+    assert found == pytest.approx([0.3259057, 0.5231968, 1.1777859], rel=PRINTED)
+    assert fit.log_likelihood == pytest.approx(-118_891.9, abs=0.05)
+
+
+def test_reml_equals_lme4_with_repeats(rng: np.random.Generator, run_r: Callable[[str], str], tmp_path: Path) -> None:
+    """All four components and the likelihood of ratings in ticks, fitted there in another language."""
+    table = ratings(rng, users=40, images=100)
+    table.to_csv(tmp_path / "ratings.csv", index=False)
+    code = f"""
+        suppressMessages(library(lme4))
+        d <- read.csv("{tmp_path.as_posix()}/ratings.csv")
+        d$cell <- paste(d$user_id, d$image_id)
+        tight <- lmerControl(optimizer = "bobyqa", optCtrl = list(rhoend = 1e-9))
+        m <- lmer(score ~ 1 + (1 | image_id) + (1 | user_id) + (1 | cell), d, control = tight)
+        v <- as.data.frame(VarCorr(m)); v <- setNames(v$vcov, v$grp)
+        cat(format(v[c("image_id", "user_id", "cell", "Residual")], digits = 15), format(c(logLik(m)), digits = 15))
+    """
+    *expected, log_likelihood = map(float, run_r(code).split())
+    fit = reml_fit(table["score"], table["user_id"], table["image_id"])
+    c = fit.components
+    assert [c.v_image, c.v_user, c.v_user_image, c.v_error] == pytest.approx(expected, rel=PRINTED)
+    assert fit.log_likelihood == pytest.approx(log_likelihood, abs=1e-4)
 
 
 def test_reml_likelihood_keeps_the_unit_of_the_scores(stats_reference: Path) -> None:
