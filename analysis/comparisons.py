@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.clusters import Ints, integer_codes
+from analysis.clusters import Floats, Ints, integer_codes
 from analysis.davidson import Counts
 from analysis.errors import EstimateError
 from analysis.existence import require_connected
 from analysis.results import Exclusions
+from analysis.sandwich import KindTables
 from analysis.tables import CHOICES
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Comparisons:
     people, items : int array (n,)
         Participant and prompt codes.
     n_people, n_items : int
+    tables : KindTables
+        Votes of each kind by participant, by prompt and by both.
     exclusions : Exclusions
     """
 
@@ -50,6 +53,7 @@ class Comparisons:
     items: Ints
     n_people: int
     n_items: int
+    tables: KindTables
     exclusions: Exclusions
 
     @property
@@ -67,61 +71,78 @@ def comparisons(votes: pd.DataFrame) -> Comparisons:
     EstimateError
         No such vote, only ties, or conditions that no chain of votes connects.
     """
-    present = [set(_labels(votes[f"{side}_condition"])) for side in ("left", "right")]
-    names = sorted(present[0] | present[1])
-    left, right = (_positions(votes[f"{side}_condition"], names) for side in ("left", "right"))
-    same = left == right
-    main = (votes["kind"] == "main").to_numpy() if "kind" in votes else np.ones(len(votes), dtype=bool)
-    used = main & ~same
-    n_used = int(np.count_nonzero(used))
+    (left, on_left), (right, on_right) = (_coded(votes[f"{side}_condition"]) for side in ("left", "right"))
+    choice, answers = _coded(votes["choice"])
+    every = sorted({*on_left, *on_right})
+    k = len(every)
+    # left, right and choice in one number: the places are multiplied out in the lookups, not vote by vote
+    key = _places(on_left, every, 3 * k)[left] + _places(on_right, every, 3)[right]
+    key += _places(answers, list(CHOICES), 1)[choice]
+    main = (votes["kind"] == "main").to_numpy() if "kind" in votes else None
+    n_main = len(key) if main is None else int(main.sum())
+    pairs, row, table = _count(key if main is None else key[main], k)
+    different = pairs // k != pairs % k
+    n_used = int(table[different].sum())
     if not n_used:
         raise EstimateError("no main vote between two conditions", "at least 2 participants and prompts")
-    reasons = (("kind is not main", int((~main).sum())), ("the same condition twice", int((main & same).sum())))
-    exclusions = Exclusions(len(votes), n_used, tuple(r for r in reasons if r[1]), "votes")
-    choice = _positions(votes["choice"], list(CHOICES))
-    people, items = votes["participant_id"], votes["prompt_id"]
-    if n_used < len(votes):
-        left, right, choice, people, items = (x[used] for x in (left, right, choice, people, items))
-        kept = np.unique(np.concatenate([left, right]))
-        left, right = (np.searchsorted(kept, x) for x in (left, right))
-        names = [names[k] for k in kept]
-    counts, row = _count(left, right, choice, len(names))
+    rows = np.arange(len(key)) if main is None else np.flatnonzero(main)
+    cell = row * 3 + (key if main is None else key[main]) % 3
+    if not different.all():
+        kept = different[row]
+        rows, cell = rows[kept], ((np.cumsum(different) - 1)[row] * 3 + cell % 3)[kept]
+    names, counts = _named(pairs[different], table[different], every)
     require_connected(counts, names)
-    (people_codes, n_people), (item_codes, n_items) = integer_codes(people), integer_codes(items)
-    cell = row * 3 + choice
-    rows = np.flatnonzero(used)
-    return Comparisons(tuple(names), counts, rows, cell, people_codes, item_codes, n_people, n_items, exclusions)
+    ids = [votes[c] if n_used == len(votes) else votes[c].iloc[rows] for c in ("participant_id", "prompt_id")]
+    (people, n_people), (items, n_items) = (_cluster_codes(values) for values in ids)
+    reasons = (("kind is not main", len(key) - n_main), ("the same condition twice", n_main - n_used))
+    exclusions = Exclusions(len(votes), n_used, tuple(r for r in reasons if r[1]), "votes")
+    tables = KindTables.of(cell, 3 * len(counts.left), people, items, n_people, n_items)
+    return Comparisons(tuple(names), counts, rows, cell, people, items, n_people, n_items, tables, exclusions)
 
 
-def _labels(values: pd.Series) -> list[str]:
-    """Distinct values as text; of a categorical column those that occur."""
+def _coded(values: pd.Series) -> tuple[np.ndarray, list[str]]:
+    """Codes and what they stand for, as text; a categorical column is coded already."""
     import pandas as pd
 
     if isinstance(values.dtype, pd.CategoricalDtype):
-        seen = np.bincount(values.cat.codes, minlength=len(values.cat.categories)) > 0
-        return [str(x) for x in values.cat.categories[seen]]
-    return [str(x) for x in pd.unique(values)]
+        return values.cat.codes.to_numpy(), [str(x) for x in values.cat.categories]
+    codes, labels = pd.factorize(values)
+    return codes, [str(x) for x in labels]
 
 
-def _positions(values: pd.Series, names: list[str]) -> Ints:
-    """Positions in `names`; every value is one of them."""
-    import pandas as pd
-
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        codes, labels = values.cat.codes.to_numpy(), values.cat.categories
-    else:
-        codes, labels = pd.factorize(values)
+def _places(labels: list[str], names: list[str], times: int) -> Ints:
+    """Position of each label in `names`, multiplied; every label that occurs is one of them."""
     where = {name: k for k, name in enumerate(names)}
-    return np.array([where.get(str(label), -1) for label in labels], dtype=np.int64)[codes]
+    return np.array([where.get(label, 0) * times for label in labels], dtype=np.int64)
 
 
-def _count(left: Ints, right: Ints, choice: Ints, n_conditions: int) -> tuple[Counts, Ints]:
-    """Counts of the ordered pairs that occur, and each vote's row among them."""
-    pair = left * n_conditions + right
-    if n_conditions**2 <= 1_000_000:
-        seen = np.bincount(pair, minlength=n_conditions**2) > 0
-        present, row = np.flatnonzero(seen), (np.cumsum(seen) - 1)[pair]
-    else:
-        present, row = np.unique(pair, return_inverse=True)
-    table = np.bincount(row * 3 + choice, minlength=3 * len(present)).reshape(-1, 3).astype(float)
-    return Counts(present // n_conditions, present % n_conditions, table, n_conditions), row
+def _cluster_codes(values: pd.Series) -> tuple[Ints, int]:
+    """As `integer_codes`, without hashing what is categorical and has no unused category."""
+    import pandas as pd
+
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        codes, n = values.cat.codes.to_numpy(), len(values.cat.categories)
+        if codes.min() >= 0 and np.bincount(codes, minlength=n).all():
+            return codes.astype(np.int64), n
+    return integer_codes(values)
+
+
+def _count(key: Ints, k: int) -> tuple[Ints, Ints, Floats]:
+    """Ordered pairs that occur (left * k + right), each vote's row among them, and the counts of choices (pairs, 3)."""
+    if k * k <= 1_000_000:
+        full = np.bincount(key, minlength=3 * k * k).reshape(-1, 3)
+        pairs = np.flatnonzero(full.sum(axis=1))
+        row_of = np.zeros(k * k, dtype=np.int64)
+        row_of[pairs] = np.arange(len(pairs))
+        return pairs, np.repeat(row_of, 3)[key], full[pairs].astype(float)
+    pairs, row = np.unique(key // 3, return_inverse=True)
+    table = np.bincount(row * 3 + key % 3, minlength=3 * len(pairs)).reshape(-1, 3)
+    return pairs, row, table.astype(float)
+
+
+def _named(pairs: Ints, table: Floats, every: list[str]) -> tuple[list[str], Counts]:
+    """Counts with codes of those conditions only that occur in them."""
+    left, right = np.divmod(pairs, len(every))
+    kept = np.unique(np.concatenate([left, right]))
+    left, right = (np.searchsorted(kept, x) for x in (left, right))
+    return [every[k] for k in kept], Counts(left, right, table, len(kept))

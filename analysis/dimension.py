@@ -94,7 +94,7 @@ def dimension_test(fit: Fit, counts: Counts, data: Comparisons, population: Popu
     except EstimateError:
         return None
     scores = larger.scores.reshape(-1, larger.scores.shape[-1])
-    sandwich = two_way_sandwich(larger.information, scores, data.cell, data.people, data.items, population)
+    sandwich = two_way_sandwich(larger.information, scores, data.tables, population)
     restriction = _restrictions(pairs, counts.n_conditions, len(larger.parameters))
     model = restriction @ np.linalg.inv(larger.information) @ restriction.T
     robust = [restriction @ part @ restriction.T for part in sandwich.parts]

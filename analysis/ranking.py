@@ -246,7 +246,7 @@ def rank_conditions(
 
 def _sandwich(fit: Fit, data: Comparisons, population: Population) -> Sandwich:
     scores = fit.scores.reshape(-1, fit.scores.shape[-1])
-    return two_way_sandwich(fit.information, scores, data.cell, data.people, data.items, population)
+    return two_way_sandwich(fit.information, scores, data.tables, population)
 
 
 def _log_likelihood(fit: Fit, data: Comparisons) -> float:

@@ -13,6 +13,7 @@ Assumes votes that share neither participant nor prompt are independent. Too nar
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -68,20 +69,80 @@ class Sandwich:
         return float(np.sqrt(max(self.variance(contrast), 0.0)))
 
 
-def two_way_sandwich(
-    information: Floats, scores: Floats, cell: Ints, people: Ints, items: Ints, population: Population
-) -> Sandwich:
+DENSE = 64
+"""Possible participant x prompt pairs a vote up to which pairs are counted in a table; beyond, all are sorted."""
+
+
+@dataclass(frozen=True)
+class KindTables:
+    """How many votes of each kind (pair and choice) each participant, prompt and pair of both has: all that meats need.
+
+    Attributes
+    ----------
+    by_people, by_items : array (G, kinds) or sparse array
+    alone : array (kinds,)
+        Votes that are the only one of their participant and prompt.
+    repeated : int array (r,)
+        Kinds of the other votes, those of one participant and prompt side by side.
+    starts : int array
+        Where each such group begins in `repeated`.
+    n_cells : int
+        Participant x prompt pairs that occur.
+    """
+
+    by_people: Any
+    by_items: Any
+    alone: Floats
+    repeated: Ints
+    starts: Ints
+    n_cells: int
+
+    @classmethod
+    def of(cls, cell: Ints, n_kinds: int, people: Ints, items: Ints, n_people: int, n_items: int) -> KindTables:
+        """Count votes; `cell` (n,) is the kind of each, `people` and `items` (n,) its clusters."""
+        by_people, by_items = _table(people, cell, n_people, n_kinds), _table(items, cell, n_items, n_kinds)
+        pair = people * n_items + items
+        alone, n_alone = np.zeros(n_kinds), 0
+        if n_people * n_items <= DENSE * len(pair):  # most votes are told to stand alone by counting, and not sorted
+            most = int(np.bincount(people).max())  # no pair has more votes than this: bytes do for most studies
+            size = np.zeros(n_people * n_items, np.min_scalar_type(most))
+            np.add.at(size, pair, size.dtype.type(1))
+            single = size[pair] == 1
+            alone, n_alone = alone + np.bincount(cell[single], minlength=n_kinds), int(np.count_nonzero(single))
+            pair, cell = pair[~single], cell[~single]
+        # pair and kind in one number: sorting it keeps the kinds beside their pair without a second pass
+        packed = np.sort(pair * n_kinds + cell)
+        pair = packed // n_kinds
+        kind, new = packed - pair * n_kinds, pair[1:] != pair[:-1]
+        first, last = np.concatenate([[True], new]), np.concatenate([new, [True]])
+        first, last = first[: len(pair)], last[: len(pair)]
+        single = first & last
+        alone += np.bincount(kind[single], minlength=n_kinds)
+        starts = np.flatnonzero(first[~single])
+        n_cells = n_alone + int(np.count_nonzero(first))
+        return cls(by_people, by_items, alone, kind[~single], starts, n_cells)
+
+
+def _table(codes: Ints, cell: Ints, n_groups: int, n_kinds: int) -> Any:
+    """Counts of groups x kinds, dense or (with hundreds of conditions, where most never occur) sparse."""
+    key = codes * n_kinds + cell
+    if n_groups * n_kinds <= 1_000_000 + 8 * len(cell):
+        return np.bincount(key, minlength=n_groups * n_kinds).reshape(n_groups, n_kinds).astype(float)
+    from scipy.sparse import csr_array
+
+    kinds, counts = np.unique(key, return_counts=True)
+    return csr_array((counts.astype(float), (kinds // n_kinds, kinds % n_kinds)), (n_groups, n_kinds))
+
+
+def two_way_sandwich(information: Floats, scores: Floats, tables: KindTables, population: Population) -> Sandwich:
     """Covariance of the parameters from cluster sums of the votes' scores.
 
     Parameters
     ----------
     information : array (k, k)
-    scores : array (c, k)
-        Score of one vote of each of c kinds.
-    cell : int array (n,)
-        Kind of each vote, 0 … c-1.
-    people, items : int array (n,)
-        Cluster codes.
+    scores : array (kinds, k)
+        Score of one vote of each kind.
+    tables : KindTables
     population : Population
 
     Raises
@@ -89,55 +150,32 @@ def two_way_sandwich(
     EstimateError
         Fewer than 2 sampled clusters.
     """
-    n_people, n_items = int(people.max()) + 1, int(items.max()) + 1
+    n_people, n_items = tables.by_people.shape[0], tables.by_items.shape[0]
     for drawn, count, name in ((population.people, n_people, "participants"), (population.items, n_items, "prompts")):
         if drawn == "new" and count < 2:
             raise EstimateError(f"{count} {name}", "at least 2", f"collect votes from more {name}")
+    if tables.n_cells < 2:
+        raise EstimateError("a single participant and prompt", "at least 2 of each")
     bread = np.linalg.inv(information)
-    meat_cells, n_cells = _pair_meat(scores, cell, people, items, n_items)
-    by_cells = bread @ meat_cells @ bread
-    by_people = bread @ _meat(scores, cell, people, n_people) @ bread if n_people > 1 else None
-    by_items = bread @ _meat(scores, cell, items, n_items) @ bread if n_items > 1 else None
+    by_cells = bread @ _pair_meat(scores, tables) @ bread
+    by_people = bread @ _meat(scores, tables.by_people) @ bread if n_people > 1 else None
+    by_items = bread @ _meat(scores, tables.by_items) @ bread if n_items > 1 else None
     two_way = None
     if by_people is not None and by_items is not None:
         values, vectors = np.linalg.eigh(by_people + by_items - by_cells)
         two_way = (vectors * np.clip(values, 0, None)) @ vectors.T
-    return Sandwich(two_way, by_people, by_items, by_cells, n_people, n_items, n_cells, population)
+    return Sandwich(two_way, by_people, by_items, by_cells, n_people, n_items, tables.n_cells, population)
 
 
-def _meat(scores: Floats, cell: Ints, codes: Ints, n_groups: int) -> Floats:
-    """Cluster sums through a table clusters x kinds of votes: one counting pass instead of one a parameter."""
-    n_kinds = len(scores)
-    key = codes * n_kinds + cell
-    if n_groups * n_kinds <= 1_000_000 + 8 * len(cell):
-        sums = np.bincount(key, minlength=n_groups * n_kinds).reshape(n_groups, n_kinds).astype(float) @ scores
-    else:  # hundreds of conditions: most combinations never occur
-        from scipy.sparse import csr_array
-
-        kinds, counts = np.unique(key, return_counts=True)
-        sums = csr_array((counts.astype(float), (kinds // n_kinds, kinds % n_kinds)), (n_groups, n_kinds)) @ scores
-    return np.asarray(n_groups / (n_groups - 1) * (sums.T @ sums))
+def _meat(scores: Floats, table: Any) -> Floats:
+    sums = table @ scores
+    return np.asarray(len(sums) / (len(sums) - 1) * (sums.T @ sums))
 
 
-def _pair_meat(scores: Floats, cell: Ints, people: Ints, items: Ints, n_items: int) -> tuple[Floats, int]:
-    """Meat by participant x prompt, and the number of such cells.
-
-    Pair and kind are packed into one number and sorted, which keeps the kinds beside their pair without a second pass.
-    Most pairs have one vote: their squares are counted, only the others are summed.
-    """
-    n_kinds = len(scores)
-    packed = np.sort((people * n_items + items) * n_kinds + cell)
-    pair = packed // n_kinds
-    kind = packed - pair * n_kinds
-    first = np.concatenate([[True], pair[1:] != pair[:-1]])
-    n_pairs = int(np.count_nonzero(first))
-    if n_pairs < 2:
-        raise EstimateError("a single participant and prompt", "at least 2 of each")
-    alone = first & np.concatenate([first[1:], [True]])
-    total = (scores * np.bincount(kind[alone], minlength=n_kinds)[:, None]).T @ scores
-    repeated = ~alone
-    if repeated.any():
-        starts = np.flatnonzero(first[repeated])
-        sums = np.add.reduceat(scores[kind[repeated]], starts, axis=0)
+def _pair_meat(scores: Floats, tables: KindTables) -> Floats:
+    """Meat by participant x prompt: squares of votes that stand alone are counted, only the others are summed."""
+    total = (scores * tables.alone[:, None]).T @ scores
+    if len(tables.starts):
+        sums = np.add.reduceat(scores[tables.repeated], tables.starts, axis=0)
         total = total + sums.T @ sums
-    return np.asarray(n_pairs / (n_pairs - 1) * total), n_pairs
+    return np.asarray(tables.n_cells / (tables.n_cells - 1) * total)

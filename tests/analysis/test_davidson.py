@@ -28,7 +28,7 @@ from analysis.davidson import (
 from analysis.errors import EstimateError
 from analysis.existence import SUSPICIOUS_DIFFERENCE, require_finite, separable, unbeaten
 from analysis.results import Population
-from analysis.sandwich import two_way_sandwich
+from analysis.sandwich import KindTables, two_way_sandwich
 
 R_STOPS_EARLY = 2e-5
 """Relative error of R's standard errors: glm stops at a relative change of 1e-8, and uses the step before the last."""
@@ -255,7 +255,7 @@ def test_sandwich_is_the_sum_over_votes_that_share_a_cluster(draw_votes, rng: np
     data = comparisons(votes)
     fit = plain_fit(data.counts, 0, order=True)
     scores = fit.scores.reshape(-1, fit.scores.shape[-1])
-    found = two_way_sandwich(fit.information, scores, data.cell, data.people, data.items, Population())
+    found = two_way_sandwich(fit.information, scores, data.tables, Population())
     s, bread = scores[data.cell], np.linalg.inv(fit.information)
     people, items = votes["participant_id"].to_numpy(), votes["prompt_id"].to_numpy()
     share_people, share_items = people[:, None] == people, items[:, None] == items
@@ -277,13 +277,30 @@ def test_sandwich_is_the_sum_over_votes_that_share_a_cluster(draw_votes, rng: np
     assert found.variance(unit) >= max(by_people[0, 0], by_items[0, 0]) * (1 - 1e-12)
 
 
+def test_pairs_are_counted_or_sorted_alike(rng: np.random.Generator) -> None:
+    """Few possible pairs are counted in a table, many are sorted: the same tables from the same votes."""
+    n = 400
+    people, items, cell = rng.integers(0, 12, n), rng.integers(0, 9, n), rng.integers(0, 6, n)
+    counted = KindTables.of(cell, 6, people, items, 12, 9)
+    listed = KindTables.of(cell, 6, people, items * 1000, 12, 9000)
+    for name in ("alone", "repeated", "starts"):
+        assert np.array_equal(getattr(counted, name), getattr(listed, name))
+    assert counted.n_cells == listed.n_cells == len(set(zip(people.tolist(), items.tolist(), strict=True)))
+    spread_out = KindTables.of(np.arange(6), 6, np.arange(6), np.zeros(6, dtype=int), 6, 1)
+    assert (spread_out.alone.sum(), len(spread_out.repeated), len(spread_out.starts)) == (6, 0, 0)
+
+
 def test_sandwich_of_many_conditions_goes_through_sparse_counts(rng: np.random.Generator) -> None:
     """The same sums whether the table of people x kinds of votes is dense or sparse."""
     n, kinds = 500, 30_000
     cell, people, items = rng.integers(0, kinds, n), rng.integers(0, 60, n), rng.integers(0, 10, n)
     scores = rng.normal(size=(kinds, 3))
-    sparse = two_way_sandwich(np.eye(3), scores, cell, people, items, Population())
+    many = KindTables.of(cell, kinds, people, items, 60, 10)
     used, small = np.unique(cell, return_inverse=True)
-    dense = two_way_sandwich(np.eye(3), scores[used], small, people, items, Population())
+    few = KindTables.of(small, len(used), people, items, 60, 10)
+    assert not isinstance(many.by_people, np.ndarray)
+    assert isinstance(few.by_people, np.ndarray)
+    sparse = two_way_sandwich(np.eye(3), scores, many, Population())
+    dense = two_way_sandwich(np.eye(3), scores[used], few, Population())
     np.testing.assert_allclose(sparse.by_people, dense.by_people, rtol=1e-12)
     np.testing.assert_allclose(sparse.by_cells, dense.by_cells, rtol=1e-12)
