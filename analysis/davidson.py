@@ -33,15 +33,15 @@ TOLERANCE = 1e-9
 """Gain in log-likelihood left at the last step but one; Newton's last step squares what remains."""
 
 
-Kernel = Callable[[Floats, float], tuple[Floats, Floats, Floats]]
-"""(difference d of the two utilities (m,), tie parameter) -> log probability of left, right, tie (m, 3), and its
+Kernel = Callable[[Floats, Floats], tuple[Floats, Floats, Floats]]
+"""(difference d of the two utilities (m,), tie parameter (m,)) -> log probability of left, right, tie (m, 3), and its
 gradient (m, 3, 2) and Hessian (m, 3, 2, 2) in (d, tie parameter)."""
 
 
-def _davidson(d: Floats, tie: float) -> tuple[Floats, Floats, Floats]:
+def _davidson(d: Floats, tie: Floats) -> tuple[Floats, Floats, Floats]:
     """Multinomial logit with linear predictors d/2, -d/2 and log nu."""
     design = np.array([[0.5, 0], [-0.5, 0], [0, 1]])
-    eta = np.stack([d / 2, -d / 2, np.full_like(d, tie)], axis=1)
+    eta = np.stack([d / 2, -d / 2, tie], axis=1)
     log_p = eta - np.logaddexp.reduce(eta, axis=1)[:, None]
     p = np.exp(log_p)
     mean = p @ design
@@ -50,18 +50,19 @@ def _davidson(d: Floats, tie: float) -> tuple[Floats, Floats, Floats]:
     return log_p, gradient, -np.repeat(hessian[:, None], 3, axis=1)
 
 
-def _rao_kupper(d: Floats, tie: float) -> tuple[Floats, Floats, Floats]:
+def _rao_kupper(d: Floats, tie: Floats) -> tuple[Floats, Floats, Floats]:
     """P(left) = logistic(d - tau), P(right) = logistic(-d - tau), P(tie) = (e^2tau - 1) P(left) P(right), tau > 0."""
     log_left, log_right = log_expit(d - tie), log_expit(-d - tie)
     log_p = np.stack([log_left, log_right, np.log(np.expm1(2 * tie)) + log_left + log_right], axis=1)
     lose_left, lose_right = expit(tie - d), expit(tie + d)
     left, right = np.stack([lose_left, -lose_left], axis=1), np.stack([-lose_right, -lose_right], axis=1)
     grow = -2 / np.expm1(-2 * tie)
-    gradient = np.stack([left, right, left + right + [0, grow]], axis=1)
+    gradient = np.stack([left, right, left + right + np.stack([0 * grow, grow], axis=1)], axis=1)
     h_left = -(lose_left * (1 - lose_left))[:, None, None] * np.array([[1, -1], [-1, 1]])
     h_right = -(lose_right * (1 - lose_right))[:, None, None] * np.ones((2, 2))
-    curve = np.array([[0, 0], [0, -(grow**2) * np.exp(-2 * tie)]])
-    return log_p, gradient, np.stack([h_left, h_right, h_left + h_right + curve], axis=1)
+    h_tie = h_left + h_right
+    h_tie[:, 1, 1] -= grow**2 * np.exp(-2 * tie)
+    return log_p, gradient, np.stack([h_left, h_right, h_tie], axis=1)
 
 
 KERNELS: dict[str, Kernel] = {"davidson": _davidson, "rao-kupper": _rao_kupper}
@@ -75,7 +76,7 @@ def choice_log_probabilities(d: Floats, tie: float | None, ties: Ties) -> Floats
     """
     if tie is None:
         return np.stack([log_expit(d), log_expit(-d), np.full_like(d, -np.inf)], axis=1)
-    return KERNELS[ties](d, tie)[0]
+    return KERNELS[ties](d, np.full_like(d, tie))[0]
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def fit_counts(counts: Counts, design: Floats, ties: Ties) -> Fit:
             scores = np.concatenate([slope[:, :, None] * design[:, None], np.zeros((m, 1, n_utility))], axis=1)
             weight = counts.votes.sum(axis=1) * expit(d) * expit(-d)
             return float((counts.votes[:, :2] * log_p).sum()), scores, _weighted_cross(design, weight)
-        log_p, gradient, hessian = kernel(d, theta[-1])
+        log_p, gradient, hessian = kernel(d, np.full_like(d, theta[-1]))
         total = np.einsum("mc,mcij->mij", counts.votes, hessian)
         information = np.empty((n_utility + 1, n_utility + 1))
         information[:-1, :-1] = _weighted_cross(design, -total[:, 0, 0])

@@ -227,14 +227,14 @@ def test_berlin_photographs_against_an_independent_optimiser(public_data: Path) 
 
 @pytest.mark.parametrize("ties", ["davidson", "rao-kupper"])
 def test_gradients_and_hessians_are_derivatives(ties: Ties) -> None:
-    d, tie, h = np.array([-1.3, 0.0, 0.4, 2.2]), 0.7, 1e-5
+    d, tie, h = np.array([-1.3, 0.0, 0.4, 2.2]), np.array([0.7, 0.2, 0.5, 1.1]), 1e-5
     _, gradient, hessian = KERNELS[ties](d, tie)
     up_d, down_d, up_t, down_t = (KERNELS[ties](d + a, tie + b) for a, b in ((h, 0), (-h, 0), (0, h), (0, -h)))
     slope = np.stack([up_d[0] - down_d[0], up_t[0] - down_t[0]], axis=2) / (2 * h)
     curve = np.stack([up_d[1] - down_d[1], up_t[1] - down_t[1]], axis=3) / (2 * h)
     np.testing.assert_allclose(gradient, slope, atol=1e-9)
     np.testing.assert_allclose(hessian, curve, atol=1e-9)
-    np.testing.assert_allclose(np.exp(choice_log_probabilities(d, tie, ties)).sum(axis=1), 1)
+    np.testing.assert_allclose(np.exp(choice_log_probabilities(d, 0.7, ties)).sum(axis=1), 1)
 
 
 def test_an_infinite_side_effect_is_refused() -> None:
