@@ -33,6 +33,7 @@ _HOME = {
     "yoked_effect": "yoked",
     "planned_contrasts": "contrasts",
     "rank_conditions": "ranking",
+    "resample_ranking": "resampled_ranking",
     "crossed_logistic": "logistic",
     "participant_spread": "heterogeneity",
     "session_effects": "order_effects",
