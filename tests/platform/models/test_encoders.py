@@ -207,7 +207,7 @@ POOLED = {
 OLD_NAMES = {
     "mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "max": "pooling_mode_max_tokens",
     "lasttoken": "pooling_mode_lasttoken", "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
-    "weightedmean": "pooling_mode_weightedmean",
+    "weightedmean": "pooling_mode_weightedmean_tokens",
 }  # fmt: skip
 
 
@@ -288,6 +288,25 @@ def test_sentences_do_not_depend_on_neighbours(folders: Path) -> None:
     assert np.concatenate([encoder.encode([text]) for text in texts]).tobytes() == together.tobytes()
     with pytest.raises(TypeError, match="not one str"):
         encoder.encode("a lake")
+
+
+def test_a_sentence_is_cut_where_any_file_says_so(tmp_path: Path) -> None:
+    """Newer checkpoints leave the limit to the tokenizer, or to the network's positions."""
+    import tiny_encoders as tiny
+
+    folder = tiny.bert_sentences(tmp_path / "a", {"pooling_mode": "mean"})
+
+    def cut() -> int:
+        encoder = SentenceEncoder(SentenceSettings(Checkpoint(str(folder)), CPU, batch_size=1))
+        assert encoder.encode(["y" * 300]).tobytes() == encoder.encode(["y" * 200]).tobytes()
+        return encoder._longest
+
+    assert cut() == 80
+    (folder / "sentence_bert_config.json").unlink()
+    assert cut() == 96
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    tiny.write(folder / "tokenizer_config.json", config | {"model_max_length": 40})
+    assert cut() == 40
 
 
 def test_unknown_recipes_are_refused(tmp_path: Path) -> None:

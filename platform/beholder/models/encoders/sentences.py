@@ -27,6 +27,15 @@ if TYPE_CHECKING:
 BUCKET = 32
 """Lengths are filled up to multiples of this many tokens: how far depends on the sentence alone."""
 POOLINGS = ("mean", "cls", "lasttoken", "max", "mean_sqrt_len_tokens", "weightedmean")
+_SWITCHES = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+"""Switches of older pooling files, in the order in which their vectors are put side by side."""
 _BOTH_WAYS = ("LlamaBidirectionalModel",)
 """Architectures that are a decoder without its causal mask."""
 
@@ -133,7 +142,9 @@ class SentenceEncoder:
         )
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
-        self._longest = min(settings.max_tokens, self._recipe.max_tokens or settings.max_tokens)
+        limits = (self._recipe.max_tokens, self._tokenizer.model_max_length)
+        limits += (getattr(self._network.config, "max_position_embeddings", None),)
+        self._longest = min(settings.max_tokens, *(int(limit) for limit in limits if limit))
 
     def identity(self) -> Mapping[str, Any]:
         """Checkpoint, settings, device and versions."""
@@ -258,12 +269,10 @@ def _pooling_modes(path: Path) -> tuple[str, ...]:
     if named is not None:  # newer files name the modes, older ones have a switch for each
         modes = [named] if isinstance(named, str) else list(named)
     else:
-        switches = {f"pooling_mode_{'cls_token' if m == 'cls' else m}": m for m in POOLINGS}
-        switches |= {"pooling_mode_mean_tokens": "mean", "pooling_mode_max_tokens": "max"}
-        unknown = [k for k, on in config.items() if k.startswith("pooling_mode_") and on and k not in switches]
+        unknown = [k for k, on in config.items() if k.startswith("pooling_mode_") and on and k not in _SWITCHES]
         if unknown:
             raise UserError(f"{path} asks for {', '.join(unknown)}", ", ".join(POOLINGS))
-        modes = [mode for key, mode in switches.items() if config.get(key)]
+        modes = [mode for key, mode in _SWITCHES.items() if config.get(key)]
     if config.get("include_prompt", True) is False:
         raise UserError(f"{path} pools without the prompt", "include_prompt: true; not supported otherwise")
     return tuple(modes)
