@@ -77,9 +77,16 @@ class Steer(Section):
     prompts: Annotated[int, Field(ge=2)] = 6
     runs: Count = 2
     rounds: Count = 2
-    candidates: Count = 4
-    seeds: Count = 2
+    candidates: Count = 8
+    parents: Count | None = 2
+    """Prompts of a pool that are rewritten in a round; none: every search goes alone (`steering.search.Settings`)."""
+    seeds: Count = 1
     heldout_seeds: Count = 2
+    """Images of each result at seeds the search has not seen; the first one is shown."""
+    model: str = "eb_slopes"
+    """The reward model that speaks for people, one of `taste.models`."""
+    caution: Annotated[float, Field(ge=0)] = 0.0
+    """Posterior SDs taken off a person's expected rating."""
     rewriter: Literal["smollm2", "phrases"] = "smollm2"
 
 
@@ -136,6 +143,8 @@ class Plan(Section):
             raise ValueError(f"rate.per_image is {self.rate.per_image}, but rate.raters is only {self.rate.raters}")
         if self.steer.raters > self.rate.raters:
             raise ValueError(f"steer.raters is {self.steer.raters}, but rate.raters is only {self.rate.raters}")
+        if self.steer.model not in self.taste.models:
+            raise ValueError(f"steer.model is {self.steer.model!r}, which is not among taste.models")
         if self.analysis.focal not in self.study.conditions:
             raise ValueError(f"analysis.focal {self.analysis.focal!r} is not among study.conditions")
         try:

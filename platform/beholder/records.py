@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-VOLATILE = frozenset({"seconds", "worker", "attempt", "written_at", "path", "versions"})
+VOLATILE = frozenset({"seconds", "worker", "attempt", "written_at", "path", "versions", "mlflow_run_id"})
 """Columns that may differ between two runs that computed the same thing."""
 
 

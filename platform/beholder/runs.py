@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata
@@ -90,10 +90,12 @@ class Context:
         version: int,
         inputs: Sequence[str],
         settings: Any = None,
+        shown: bool = True,
     ) -> dict[str, pd.DataFrame]:
         """Tables computed from tables, once: found again if step, version, settings and inputs are the same.
 
-        `version` is raised by hand when the code of the step gives other results.
+        `version` is raised by hand when the code of the step gives other results. `shown` is off for a step that runs
+        stages, which report themselves.
         """
         made_from = {name: self.digest(name) for name in inputs}
         key = key_of({"step": step, "version": version, "settings": settings, "inputs": made_from})
@@ -101,7 +103,7 @@ class Context:
         if record and record["key"] == key and all(self._unchanged(n, d) for n, d in record["outputs"].items()):
             self.counts["found"] = self.counts.get("found", 0) + 1
             return {name: self.load(name) for name in record["outputs"]}
-        with self.progress.step(step):
+        with self.progress.step(step) if shown else nullcontext():
             tables = {name: self.save(name, frame, inputs) for name, frame in compute().items()}
         outputs = {name: self.digests[name] for name in tables}
         self.store.write_record(f"step-{step}", self.provenance(inputs) | {"key": key, "outputs": outputs})
