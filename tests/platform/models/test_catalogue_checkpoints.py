@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from beholder.errors import UserError, WeightsError
 from beholder.models.checkpoints import Checkpoint, check_digest, digest_of, files_of
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+sys.path.insert(0, str(Path(__file__).parent))
+from hub_server import COMMIT, GATED, Hub, serve_hub
+
 FILES = {
     "config.json": b'{"model_type": "clip"}',
     "model.safetensors": b"\x08\x00\x00\x00\x00\x00\x00\x00{}      ",
@@ -29,66 +27,12 @@ FILES = {
 }
 
 
-@dataclass
-class Hub:
-    address: str = ""
-    asked: list[str] = field(default_factory=list)
-
-
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    """Models `owner/open`, `owner/gated` (licence not accepted), `owner/pickle`; everything else is unknown."""
-    state = Hub()
-    pages = {"owner/open": FILES, "owner/pickle": {"pytorch_model.bin": b"a pickle", "config.json": b"{}"}}
-
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *args: Any) -> None:
-            pass
-
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
-        def do_GET(self) -> None:
-            path = self.path.split("?")[0]
-            state.asked.append(path)
-            name = "/".join(path.removeprefix("/api/models/").strip("/").split("/")[:2])
-            if name == "owner/gated":
-                return self._send(403, b"{}", {"X-Error-Code": "GatedRepo"})
-            if name not in pages:
-                return self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
-            if COMMIT not in path:
-                return self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
-            files = pages[name]
-            if path.startswith(f"/api/models/{name}/tree/"):
-                tree = [
-                    {"type": "file", "path": p, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
-                    for p, data in files.items()
-                ]
-                return self._send(200, json.dumps(tree).encode(), {})
-            if path.startswith("/api/models/"):
-                info = {"id": name, "modelId": name, "sha": COMMIT, "siblings": [{"rfilename": p} for p in files]}
-                return self._send(200, json.dumps(info).encode(), {})
-            data = files[path.split(f"/resolve/{COMMIT}/")[1]]
-            return self._send(200, data, {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": COMMIT})
-
-        def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-            self.send_response(status)
-            for header, value in headers.items():
-                self.send_header(header, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    state.address = f"http://127.0.0.1:{server.server_port}"
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    yield state
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    pickled = {"pytorch_model.bin": b"a pickle", "config.json": b"{}"}
+    with serve_hub({"owner/open": FILES, "owner/pickle": pickled}) as state:
+        yield state
 
 
 FETCH = """
@@ -105,8 +49,6 @@ except UserError as error:
 
 def fetch(hub: Hub, cache: Path, model: str, revision: str = COMMIT, offline: bool = False) -> str:
     """Fetch in a process of its own: the hub's client reads its settings once."""
-    import os
-
     variables = {**os.environ, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     variables.pop("HF_HUB_OFFLINE", None)
     done = subprocess.run(
@@ -131,7 +73,7 @@ def test_a_pinned_model_is_fetched_once_without_pickles_or_code(hub: Hub, tmp_pa
 
 
 def test_each_trouble_is_one_line_that_says_what_to_do(hub: Hub, tmp_path: Path) -> None:
-    gated = fetch(hub, tmp_path, "owner/gated")
+    gated = fetch(hub, tmp_path, GATED)
     assert gated == (
         "WeightsError: the licence of owner/gated was not accepted by this account, or no token is set; to do: "
         "accept it at https://huggingface.co/owner/gated and set HF_TOKEN to a token from https://huggingface.co/settings/tokens"

@@ -142,8 +142,8 @@ class SentenceEncoder:
         )
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
-        limits = (self._recipe.max_tokens, self._tokenizer.model_max_length)
-        limits += (getattr(self._network.config, "max_position_embeddings", None),)
+        positions = getattr(self._network.config, "max_position_embeddings", None)
+        limits = (self._recipe.max_tokens, self._tokenizer.model_max_length, positions)
         self._longest = min(settings.max_tokens, *(int(limit) for limit in limits if limit))
 
     def identity(self) -> Mapping[str, Any]:
