@@ -47,6 +47,8 @@ _HOME = {
     "krippendorff_alpha": "alpha",
     "intraclass_table": "intraclass",
     "slider_use": "slider",
+    "rating_effects": "mixed",
+    "fit_ordinal": "ordinal",
     "pilot_effects": "pilot",
     "Population": "results",
     "AnalysisPlan": "plan",
