@@ -69,7 +69,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry("scenes", "generator", "beholder", "prompt, seed", "picture, 64 to 1024 px", "Apache-2.0", "none", _CODE,
           verified=True),
     Entry("flux.2-dev", "generator", "black-forest-labs/FLUX.2-dev", "prompt, seed", "picture",
-          "FLUX Non-Commercial (gated)", "commit", "class not run; FLUX.2 klein's was", 56.0),
+          "FLUX Non-Commercial (gated)", "commit", _TINY, 56.0),
     Entry("flux.2-klein-4b", "generator", "black-forest-labs/FLUX.2-klein-4B", "prompt, seed", "picture",
           "Apache-2.0", "commit", _TINY, 8.0),
     Entry("flux.1-dev", "generator", "black-forest-labs/FLUX.1-dev", "prompt, seed", "picture",

@@ -151,6 +151,9 @@ def embedded_probe(name: str, cache: Path | str | None = None) -> Probe:
     if name not in EMBEDDED:
         raise UserError(f"embedded model {name!r}", ", ".join(EMBEDDED))
     folder = weights.folder(name, cache)
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     # The digest as published: what conversion makes of it may differ in bytes from one torch to the next.
     source = weights.manifest(name, cache)["source_sha256"]
     identity: dict[str, Any] = {"model": name, "weights": source, "device": "cpu", "dtype": "float32", "threads": 1}
@@ -183,9 +186,7 @@ class _NextToken:
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
-        from transformers.utils import logging
 
-        logging.disable_progress_bar()
         torch.set_num_threads(1)
         self._identity = identity
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import string
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from diffusers import (
     EulerAncestralDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
+    Flux2Pipeline,
     Flux2Transformer2DModel,
     FluxPipeline,
     FluxTransformer2DModel,
@@ -26,6 +28,8 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
     Qwen2Tokenizer,
     Qwen3Config,
     Qwen3ForCausalLM,
@@ -134,6 +138,58 @@ def sd3(folder: Path) -> Path:
     return folder
 
 
+def flux2_vae() -> AutoencoderKLFlux2:
+    return AutoencoderKLFlux2(
+        block_out_channels=(8, 16), norm_num_groups=4, latent_channels=4, layers_per_block=1, sample_size=SIZE,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+    ).eval()  # fmt: skip
+
+
+def flux2_transformer(*, guided: bool) -> Flux2Transformer2DModel:
+    return Flux2Transformer2DModel(
+        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=48, timestep_guidance_channels=16, axes_dims_rope=(4, 4, 4, 4), guidance_embeds=guided,
+    ).eval()  # fmt: skip
+
+
+def flux2_dev(folder: Path) -> Path:
+    """FLUX.2 dev's class: Mistral 3, which could see pictures too, reads the prompt."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    torch.manual_seed(5)
+    special = ["[IMG]", "[IMG_BREAK]", "[IMG_END]", "[INST]", "[/INST]", "</s>", "<pad>"]
+    words = {word: i for i, word in enumerate([*sorted(ByteLevel.alphabet()), *special])}
+    tokenizer = Qwen2Tokenizer(
+        vocab=words, merges=[], pad_token="<pad>", eos_token="</s>", additional_special_tokens=special[:5]
+    )
+    chat = (
+        "{% for m in messages %}{% if m.role == 'user' %}[INST]{% endif %}{% for c in m.content %}{{ c.text }}"
+        "{% endfor %}{% if m.role == 'user' %}[/INST]{% endif %}{% endfor %}"
+    )
+    text = {
+        "vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 4,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "model_type": "mistral",
+    }  # fmt: skip
+    vision = {
+        "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 8,
+        "image_size": 28, "patch_size": 14, "model_type": "pixtral",
+    }  # fmt: skip
+    config = Mistral3Config(text_config=text, vision_config=vision, image_token_index=words["[IMG]"])
+    Flux2Pipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(), vae=flux2_vae(), tokenizer=None,
+        text_encoder=Mistral3ForConditionalGeneration(config).eval(), transformer=flux2_transformer(guided=True),
+    ).save_pretrained(folder)  # fmt: skip
+    # transformers has PixtralProcessor only beside torchvision: its files are written here as it writes them.
+    tokenizer.save_pretrained(folder / "tokenizer")
+    (folder / "tokenizer" / "chat_template.jinja").write_text(chat)
+    image = {"image_processor_type": "PixtralImageProcessor", "patch_size": {"height": 16, "width": 16}}
+    processor = {"processor_class": "PixtralProcessor", "patch_size": 16, "image_processor": image}
+    (folder / "tokenizer" / "processor_config.json").write_text(json.dumps(processor))
+    index = json.loads((folder / "model_index.json").read_text()) | {"tokenizer": ["transformers", "PixtralProcessor"]}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
 def flux2(folder: Path) -> Path:
     """FLUX.2 klein's class: Qwen3 reads the prompt."""
     torch.manual_seed(4)
@@ -144,16 +200,8 @@ def flux2(folder: Path) -> Path:
             num_attention_heads=2, num_key_value_heads=2, head_dim=8, max_position_embeddings=512,
         )
     )  # fmt: skip
-    transformer = Flux2Transformer2DModel(
-        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
-        joint_attention_dim=48, timestep_guidance_channels=16, axes_dims_rope=(4, 4, 4, 4), guidance_embeds=False,
-    )  # fmt: skip
-    decoder = AutoencoderKLFlux2(
-        block_out_channels=(8, 16), norm_num_groups=4, latent_channels=4, layers_per_block=1, sample_size=SIZE,
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-    )  # fmt: skip
     Flux2KleinPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(), vae=decoder.eval(), text_encoder=text.eval(), tokenizer=tokenizer,
-        transformer=transformer.eval(),
+        scheduler=FlowMatchEulerDiscreteScheduler(), vae=flux2_vae(), text_encoder=text.eval(), tokenizer=tokenizer,
+        transformer=flux2_transformer(guided=False),
     ).save_pretrained(folder)  # fmt: skip
     return folder

@@ -27,6 +27,9 @@ LONGEST_PROMPT = 20_000
 """Characters; pipelines read 77 to 512 tokens and would cut the rest off without a word."""
 Compile = Literal["no", "default", "reduce-overhead", "max-autotune"]
 Offload = Literal["no", "model", "sequential"]
+_SEEING = ("PixtralProcessor",)
+"""Processors that could also read pictures, which transformers gives only beside torchvision (FLUX.2 dev has one). Of
+them a text-to-image pipeline uses the tokenizer and its chat template, which are loaded alone."""
 _SET_BY_FIELDS = frozenset(
     {"prompt", "generator", "num_inference_steps", "guidance_scale", "height", "width", "output_type", "return_dict"}
     | {"latents", "num_images_per_prompt"}
@@ -229,11 +232,14 @@ def load_pipeline(settings: PipelineSettings, folder: Path) -> Pipeline:
     """The pipeline in main memory, by diffusers' own loading."""
     from diffusers import DiffusionPipeline
     from diffusers.utils import logging
+    from transformers import AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
     logging.disable_progress_bar()  # a worker's log is not a terminal
     transformers_logging.disable_progress_bar()
     _refuse_code(folder, settings.remote_code)
+    index = json.loads((folder / "model_index.json").read_text())
+    seeing = [name for name, what in index.items() if isinstance(what, list) and what[-1] in _SEEING]
     try:
         pipeline: Pipeline = DiffusionPipeline.from_pretrained(
             folder,
@@ -242,10 +248,14 @@ def load_pipeline(settings: PipelineSettings, folder: Path) -> Pipeline:
             use_safetensors=True,
             trust_remote_code=settings.remote_code,
             local_files_only=True,
+            **dict.fromkeys(seeing),
         )
     except (OSError, ValueError, AttributeError) as error:
         first = " ".join(str(error).split())[:300]
         raise WeightsError(f"{settings.checkpoint.model} cannot be loaded: {first}") from error
+    for name in seeing:
+        tokenizer = AutoTokenizer.from_pretrained(folder / name, local_files_only=True, trust_remote_code=False)
+        pipeline.register_modules(**{name: tokenizer})
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
