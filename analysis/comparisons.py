@@ -7,11 +7,11 @@ errors, which of these kinds each vote is.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.clusters import Floats, Ints, integer_codes
+from analysis.clusters import Ints, integer_codes
 from analysis.davidson import Counts
 from analysis.errors import EstimateError
 from analysis.existence import require_connected
@@ -33,12 +33,13 @@ class Comparisons:
         Conditions in alphabetical order; codes are positions here.
     counts : Counts
         Ordered pairs that occur.
-    rows : int array (n,)
-        Positions of the votes in the table.
+    used : bool array (rows of the table,) or None
+        Which rows are such votes; None when all are.
     cell : int array (n,)
         3 x (row of `counts`) + choice of each vote.
     people, items : int array (n,)
-        Participant and prompt codes.
+        Participant and prompt codes. Like `cell` in small integers where they fit: moving bytes is what large tables
+        cost.
     n_people, n_items : int
     tables : KindTables
         Votes of each kind by participant, by prompt and by both.
@@ -47,7 +48,7 @@ class Comparisons:
 
     names: tuple[str, ...]
     counts: Counts
-    rows: Ints
+    used: np.ndarray | None
     cell: Ints
     people: Ints
     items: Ints
@@ -55,6 +56,11 @@ class Comparisons:
     n_items: int
     tables: KindTables
     exclusions: Exclusions
+
+    @property
+    def rows(self) -> Ints:
+        """Positions of the votes in the table (n,)."""
+        return np.arange(len(self.cell)) if self.used is None else np.flatnonzero(self.used)
 
     @property
     def both_orders(self) -> bool:
@@ -71,33 +77,32 @@ def comparisons(votes: pd.DataFrame) -> Comparisons:
     EstimateError
         No such vote, only ties, or conditions that no chain of votes connects.
     """
-    (left, on_left), (right, on_right) = (_coded(votes[f"{side}_condition"]) for side in ("left", "right"))
-    choice, answers = _coded(votes["choice"])
-    every = sorted({*on_left, *on_right})
-    k = len(every)
-    # left, right and choice in one number: the places are multiplied out in the lookups, not vote by vote
-    key = _places(on_left, every, 3 * k)[left] + _places(on_right, every, 3)[right]
-    key += _places(answers, list(CHOICES), 1)[choice]
+    left, right, choice = (_coded(votes[name]) for name in ("left_condition", "right_condition", "choice"))
+    kind = _kinds(left[0], right[0], choice[0], len(right[1]), len(choice[1]), len(left[1]))
     main = (votes["kind"] == "main").to_numpy() if "kind" in votes else None
-    n_main = len(key) if main is None else int(main.sum())
-    pairs, row, table = _count(key if main is None else key[main], k)
-    different = pairs // k != pairs % k
-    n_used = int(table[different].sum())
+    if main is not None and not main.all():
+        kind = kind[main]
+    else:
+        main = None
+    seen, place, n = _occurring(kind, len(left[1]) * len(right[1]) * len(choice[1]))
+    names, counts, cell_of = _counts(seen, n, left[1], right[1], choice[1])
+    n_main, n_used = len(kind), int(counts.votes.sum())
     if not n_used:
         raise EstimateError("no main vote between two conditions", "at least 2 participants and prompts")
-    rows = np.arange(len(key)) if main is None else np.flatnonzero(main)
-    cell = row * 3 + (key if main is None else key[main]) % 3
-    if not different.all():
-        kept = different[row]
-        rows, cell = rows[kept], ((np.cumsum(different) - 1)[row] * 3 + cell % 3)[kept]
-    names, counts = _named(pairs[different], table[different], every)
     require_connected(counts, names)
-    ids = [votes[c] if n_used == len(votes) else votes[c].iloc[rows] for c in ("participant_id", "prompt_id")]
+    cell = cell_of[place]
+    used = main
+    if n_used < n_main:
+        different = cell >= 0
+        cell = cell[different]
+        used = np.zeros(len(votes), dtype=bool)
+        used[np.flatnonzero(main)[different] if main is not None else different] = True
+    ids = [votes[name] if used is None else votes[name][used] for name in ("participant_id", "prompt_id")]
     (people, n_people), (items, n_items) = (_cluster_codes(values) for values in ids)
-    reasons = (("kind is not main", len(key) - n_main), ("the same condition twice", n_main - n_used))
+    reasons = (("kind is not main", len(votes) - n_main), ("the same condition twice", n_main - n_used))
     exclusions = Exclusions(len(votes), n_used, tuple(r for r in reasons if r[1]), "votes")
     tables = KindTables.of(cell, 3 * len(counts.left), people, items, n_people, n_items)
-    return Comparisons(tuple(names), counts, rows, cell, people, items, n_people, n_items, tables, exclusions)
+    return Comparisons(tuple(names), counts, used, cell, people, items, n_people, n_items, tables, exclusions)
 
 
 def _coded(values: pd.Series) -> tuple[np.ndarray, list[str]]:
@@ -110,10 +115,44 @@ def _coded(values: pd.Series) -> tuple[np.ndarray, list[str]]:
     return codes, [str(x) for x in labels]
 
 
-def _places(labels: list[str], names: list[str], times: int) -> Ints:
-    """Position of each label in `names`, multiplied; every label that occurs is one of them."""
-    where = {name: k for k, name in enumerate(names)}
-    return np.array([where.get(label, 0) * times for label in labels], dtype=np.int64)
+def _kinds(left: np.ndarray, right: np.ndarray, choice: np.ndarray, n_right: int, n_choice: int, n_left: int) -> Ints:
+    """(left * n_right + right) * n_choice + choice of each vote, in the smallest integers that hold it."""
+    kind = left.astype(np.promote_types(np.min_scalar_type(n_left * n_right * n_choice), np.int16))
+    for codes, n in ((right, n_right), (choice, n_choice)):
+        kind *= n
+        kind += codes.astype(kind.dtype, copy=False)
+    return kind
+
+
+def _occurring(kind: Ints, size: int) -> tuple[Ints, Ints, Ints]:
+    """Kinds, the place of each vote's kind among them, and how many votes each has (some may have none)."""
+    if size <= 3_000_000:
+        full = np.bincount(kind, minlength=size)
+        return np.arange(size), kind, full
+    seen, place, n = np.unique(kind, return_inverse=True, return_counts=True)
+    return seen.astype(np.int64), place, n
+
+
+def _counts(
+    kinds: Ints, n: Ints, on_left: list[str], on_right: list[str], answers: list[str]
+) -> tuple[list[str], Counts, Ints]:
+    """Names, counts of ordered pairs of two different conditions, and the cell of each kind (-1: none)."""
+    present = np.flatnonzero(n)
+    pair, answer = np.divmod(kinds[present], len(answers))
+    left = np.array(on_left, dtype=object)[pair // len(on_right)]
+    right = np.array(on_right, dtype=object)[pair % len(on_right)]
+    different = left != right
+    names = sorted({*left[different], *right[different]})
+    k, where = len(names), {name: at for at, name in enumerate(names)}
+    codes = [where[a] * k + where[b] for a, b in zip(left[different], right[different], strict=True)]
+    pairs, row = np.unique(np.array(codes, dtype=np.int64), return_inverse=True)
+    choice = np.array([CHOICES.index(answers[at]) for at in answer[different]], dtype=np.int64)
+    cell: Any = np.full(len(n), -1, dtype=np.int16 if 3 * len(pairs) < 2**15 else np.int32)
+    cell[present[different]] = row * 3 + choice
+    table = np.zeros((len(pairs), 3))
+    table[row, choice] = n[present[different]]
+    first, second = np.divmod(pairs, max(k, 1))
+    return names, Counts(first, second, table, k), cell
 
 
 def _cluster_codes(values: pd.Series) -> tuple[Ints, int]:
@@ -123,26 +162,6 @@ def _cluster_codes(values: pd.Series) -> tuple[Ints, int]:
     if isinstance(values.dtype, pd.CategoricalDtype):
         codes, n = values.cat.codes.to_numpy(), len(values.cat.categories)
         if codes.min() >= 0 and np.bincount(codes, minlength=n).all():
-            return codes.astype(np.int64), n
-    return integer_codes(values)
-
-
-def _count(key: Ints, k: int) -> tuple[Ints, Ints, Floats]:
-    """Ordered pairs that occur (left * k + right), each vote's row among them, and the counts of choices (pairs, 3)."""
-    if k * k <= 1_000_000:
-        full = np.bincount(key, minlength=3 * k * k).reshape(-1, 3)
-        pairs = np.flatnonzero(full.sum(axis=1))
-        row_of = np.zeros(k * k, dtype=np.int64)
-        row_of[pairs] = np.arange(len(pairs))
-        return pairs, np.repeat(row_of, 3)[key], full[pairs].astype(float)
-    pairs, row = np.unique(key // 3, return_inverse=True)
-    table = np.bincount(row * 3 + key % 3, minlength=3 * len(pairs)).reshape(-1, 3)
-    return pairs, row, table.astype(float)
-
-
-def _named(pairs: Ints, table: Floats, every: list[str]) -> tuple[list[str], Counts]:
-    """Counts with codes of those conditions only that occur in them."""
-    left, right = np.divmod(pairs, len(every))
-    kept = np.unique(np.concatenate([left, right]))
-    left, right = (np.searchsorted(kept, x) for x in (left, right))
-    return [every[k] for k in kept], Counts(left, right, table, len(kept))
+            return codes.astype(np.int32, copy=False), n
+    codes, n = integer_codes(values)
+    return codes.astype(np.int32), n

@@ -166,7 +166,7 @@ def session_effects(
 
 def _effect(name: str, estimate: float, influence: Floats, people: Ints, items: Ints, confidence: float) -> Effect:
     """An estimate whose error is the mean of per-vote influence values."""
-    mean = cluster_mean(estimate + influence, people, items)
+    mean = cluster_mean(estimate + influence, people.astype(np.int64), items.astype(np.int64))
     half = t_quantile(0.5 + confidence / 2, mean.df) * mean.se
     t, p = mean.test(0)
     return Effect(name, estimate, mean.se, estimate - half, estimate + half, t, p)
