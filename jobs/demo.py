@@ -23,9 +23,9 @@ import pairwise_study
 import simulate_ratings
 import steer
 import train_taste
-
+from beholder.engine.environment import instruction_set
 from beholder.plans import Plan
-from beholder.runs import Context, instruction_set, run_job, start
+from beholder.runs import Context, run_job, start
 
 STEPS = (
     ("Generate images", generate, ("prompts", "images")),
@@ -52,12 +52,12 @@ def run(context: Context) -> None:
 
 def summary(context: Context) -> str:
     """What was planted, what was recovered with its interval, and where to look further."""
-    rows = context.load("recovered")
+    rows = context.load("recovered").to_dict("records")
     lines = ["", "What was planted, and what the study recovered (95 % intervals):"]
-    for row in rows.itertuples():
-        inside = "inside" if row.ci_low <= row.planted <= row.ci_high else "OUTSIDE"
-        interval = f"{row.estimate:.3f} [{row.ci_low:.3f}, {row.ci_high:.3f}]"
-        lines.append(f"  {row.quantity:<44} planted {row.planted:.3f}   found {interval}   {inside}")
+    for row in rows:
+        inside = "inside" if row["ci_low"] <= row["planted"] <= row["ci_high"] else "OUTSIDE"
+        interval = f"{row['estimate']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
+        lines.append(f"  {row['quantity']:<30} planted {row['planted']:.3f}   found {interval}   {inside}")
     lines += ["", reproduction(context), f"Report:    {context.store.path('report/report.html')}"]
     lines.append(f"Dashboard: make dashboard STORE={context.store.root}")
     return "\n".join(lines)
@@ -73,8 +73,8 @@ def reproduction(context: Context) -> str:
         if differing:
             return (
                 f"First difference from the published run: {', '.join(differing)} of step {title!r}. Published on "
-                f"{published['instruction_set']}, this is {instruction_set()}; other processors and versions may differ "
-                "in last digits."
+                f"{published['instruction_set']}, this is {instruction_set()}; other processors and versions may "
+                "differ in last digits."
             )
     return "All tables are the same, to the last bit, as those of the published run."
 
