@@ -180,7 +180,7 @@ def _legend(item: Picture) -> str:
 def foot() -> None:
     """Which contents the page was made from, so that a screenshot can be traced."""
     used: dict[str, str] = st.session_state[USED]
-    if used:
-        listed = " · ".join(f"{name} `{digest[:8]}`" for name, digest in sorted(used.items()))
+    listed = " · ".join(f"{name} `{digest[:8]}`" for name, digest in sorted(used.items()))
+    with st.container(key="foot"):
         st.divider()
-        st.caption(f"Made from {listed}")
+        st.caption(f"Made from {listed or 'the records of the store'}")

@@ -212,3 +212,17 @@ def runs(store: Store) -> pd.DataFrame:
         started = pd.Timestamp(run.started_at).tz_convert(None)
         rows.append([run.run_id, run.state, run.attempt, started, label, done, failed, run.error])
     return pd.DataFrame(rows, columns=columns)
+
+
+def stages_at_work(store: Store) -> pd.DataFrame:
+    """Stages of runs at work: run, stage, share (of items with a result or set aside; NaN for a step), done, of,
+    failed, a_second, seconds_left.
+    """
+    columns = ["run", "stage", "share", "done", "of", "failed", "a_second", "seconds_left"]
+    rows = []
+    for run in run_states(store, utc_now()):
+        for stage in run.stages if run.state in ("running", "paused") else ():
+            share = (stage.done + stage.failed) / stage.total if stage.total else float("nan")
+            pace = [round(stage.rate, 2), round(stage.seconds_left, 0)]
+            rows.append([run.run_id, stage.label, share, stage.done, stage.total, stage.failed, *pace])
+    return pd.DataFrame(rows, columns=columns)

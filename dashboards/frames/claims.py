@@ -57,6 +57,12 @@ def recovered(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(inside=inside)
 
 
+def are_shares(rows: pd.DataFrame) -> bool:
+    """Whether everything planted and found lies in 0 … 1."""
+    values = rows[["planted", "estimate", "ci_low", "ci_high"]].to_numpy(dtype=float)
+    return bool(((values >= 0) & (values <= 1)).all())
+
+
 def all_warnings(rows: Iterable[pd.Series]) -> list[str]:
     """Every warning once, in order."""
     return list(dict.fromkeys(text for row in rows for text in estimand(row)[1]))

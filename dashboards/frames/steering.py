@@ -37,6 +37,22 @@ def prompts_of(images: pd.DataFrame) -> dict[str, str]:
     return {str(name): str(text) for name, text in bases.sort_values().items()}
 
 
+def most_telling(images: pd.DataFrame) -> str:
+    """The prompt for which people's own pictures differ most often; of equals the first."""
+    own = images[images["condition"] == "own"]
+    different = own.groupby("prompt_id", sort=True)["image_id"].nunique()
+    return str(different.index[int(different.to_numpy().argmax())])
+
+
+def with_another_picture(images: pd.DataFrame, person: str, prompt_id: str, others: list[str]) -> str:
+    """The first of the others whose own picture is not the person's; the first where all are the same."""
+    own = images[(images["condition"] == "own") & (images["prompt_id"] == prompt_id)].set_index("source_user")[
+        "image_id"
+    ]
+    mine = own.get(person)
+    return next((name for name in others if own.get(name) != mine), others[0])
+
+
 def side_by_side(images: pd.DataFrame, person: str, other: str, prompt_id: str) -> list[Shown]:
     """The person's own picture, another's, and those for everybody, in the order of `CONDITIONS`.
 

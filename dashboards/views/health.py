@@ -19,12 +19,28 @@ def ledger(root: str, shards: tuple[tuple[str, int], ...]) -> pd.DataFrame:
 
 
 def runs() -> None:
-    """Every run of the store."""
+    """Every run of the store; while one is at work the list renews itself."""
     rows = loaders.runs(layout.current_store())
     if rows.empty:
         st.caption("No run has told of itself in this store.")
         return
-    st.dataframe(rows, hide_index=True)
+    at_work = rows["state"].isin(["running", "paused"]).any()
+    st.fragment(run_table, run_every="5s" if at_work else None)()
+
+
+def run_table() -> None:
+    """The runs, and how far those at work are."""
+    store = layout.current_store()
+    titles = {
+        "run": "Run", "state": "State", "attempt": "Attempt", "started": "Started (UTC)", "stage": "Last stage",
+        "done": "Items done", "failed": "Items failed", "error": "Error",
+    }  # fmt: skip
+    st.dataframe(loaders.runs(store).rename(columns=titles), hide_index=True)
+    now = loaders.stages_at_work(store)
+    if len(now):
+        st.markdown("**At work**")
+        share = st.column_config.ProgressColumn("Share", min_value=0, max_value=1)
+        st.dataframe(now, hide_index=True, column_config={"share": share})
 
 
 def stages() -> None:

@@ -11,8 +11,9 @@ import words
 from frames import models
 
 NULL = {"accuracy": 0.5, "srocc": 0.0, "plcc": 0.0}
+# Models that order a person's images as no model, or as another one, does: drawn in curves on request only.
+# (Under a page's name Streamlit would print a string here.)
 SAME_ORDER = {"constant", "user_mean", "population_bias"}
-"""Models that order a person's images as no model, or as another one, does: drawn in curves on request only."""
 
 
 def rungs(table: pd.DataFrame) -> str:
@@ -24,7 +25,7 @@ def rungs(table: pd.DataFrame) -> str:
         metric = layout.choose("Measure", list(words.METRICS), "metric", name=words.METRICS.__getitem__)
     rows = models.ladder(table, metric, level)
     is_share = metric == "accuracy"
-    ceiling = "ceiling" if "ceiling" in rows else None
+    ceiling = "ceiling" if "ceiling" in rows and rows["ceiling"].notna().any() else None
     mark = " Grey strokes: the best any model of this level could do, given the noise in ratings." if ceiling else ""
     whom = "mean over people" if level == "user" else "over images, against the mean rating of the people here"
     layout.show(

@@ -76,7 +76,7 @@ def planted(table: pd.DataFrame) -> None:
             rows,
             "found (points) and planted (diamonds)",
             null=None,
-            percent=False,
+            percent=claims.are_shares(rows),
             mark="planted",
             mark_title="planted",
         ),
@@ -90,10 +90,10 @@ def planted(table: pd.DataFrame) -> None:
 def knowledge() -> None:
     """What the personal model adds to the population model."""
     table = layout.table("differences")
-    if table is None:
-        return
-    row = models.headline(table)
-    if row is not None:
+    row = None if table is None else models.headline(table)
+    if row is None:
+        st.caption("Not evaluated yet.")
+    else:
         st.metric("Personal over population model", words.points(row["estimate"]), border=False)
         st.caption(
             f"more pairs ordered right for {words.named(words.SPLITS, row['split'])} "
@@ -105,7 +105,9 @@ def knowledge() -> None:
 def style() -> None:
     """Whether two searches of one person come to the same style."""
     table = layout.table("consistency")
-    if table is not None:
+    if table is None:
+        st.caption("Not analysed yet.")
+    else:
         row = table.iloc[0]
         st.metric("Style that comes back", words.number(row["t2"], 2), border=False)
         st.caption(
@@ -139,10 +141,14 @@ def report() -> None:
 
 def read_on() -> None:
     """One number of each of the other pages, and the way there."""
-    cards = (("views/ladder.py", knowledge), ("views/steering.py", style), ("views/health.py", trust))
-    for place, (page, fill) in zip(st.columns(len(cards), border=True), cards, strict=True):
+    cards = (
+        ("views/ladder.py", "stairs", knowledge),
+        ("views/steering.py", "explore", style),
+        ("views/health.py", "monitor_heart", trust),
+    )
+    for place, (page, icon, fill) in zip(st.columns(len(cards), border=True), cards, strict=True):
         with place:
-            st.page_link(page)
+            st.page_link(page, icon=f":material/{icon}:")
             fill()
 
 

@@ -12,21 +12,25 @@ from frames import steering
 
 VOTED = {"own": "voted: own better", "that": "voted: this better", "tie": "voted: a tie"}
 JUDGES = {"own": "people's own models", "population": "population model", "statistics": "image statistics"}
+# The independent search whose pictures were shown in the study.
 SHOWN_RUN = 1
-"""The independent search whose pictures were shown in the study."""
 
 
 def choose(images: pd.DataFrame) -> tuple[str, str, str]:
     """Person, somebody else and prompt; all in the address of the page."""
     people, prompts = steering.people(images), steering.prompts_of(images)
+    telling = steering.most_telling(images)
     first, second, third = st.columns([1, 1, 2])
     with first:
         person = layout.choose("Person", people, "person", form="list")
     others = [name for name in people if name != person] or people
     with second:
-        other = layout.choose("Compared with", others, "other", form="list")
+        different = steering.with_another_picture(images, person, telling, others)
+        other = layout.choose("Compared with", others, "other", usual=different, form="list")
     with third:
-        prompt_id = layout.choose("Prompt", list(prompts), "prompt", name=prompts.__getitem__, form="list")
+        prompt_id = layout.choose(
+            "Prompt", list(prompts), "prompt", name=prompts.__getitem__, usual=telling, form="list"
+        )
     return person, other, prompt_id
 
 
@@ -42,15 +46,21 @@ def comparison(images: pd.DataFrame, person: str, other: str, prompt_id: str) ->
         "statistics": "For an image-statistics score",
         "unoptimised": "The prompt as given",
     }
+    every = steering.side_by_side(images, person, other, prompt_id)
+    own = next((shown.image_id for shown in every if shown.condition == "own"), None)
     pictures = [
         layout.Picture(
             layout.current_store().path(shown.path),
             titles[shown.condition],
             shown.prompt,
-            _notes(hoped.get(shown.condition), voted.get(shown.condition)),
+            _notes(
+                hoped.get(shown.condition),
+                shown.condition != "own" and shown.image_id == own,
+                voted.get(shown.condition),
+            ),
             highlight=shown.condition == "own",
         )
-        for shown in steering.side_by_side(images, person, other, prompt_id)
+        for shown in every
     ]
     layout.pictures(pictures, columns=5)
     st.caption(
@@ -61,9 +71,11 @@ def comparison(images: pd.DataFrame, person: str, other: str, prompt_id: str) ->
     )
 
 
-def _notes(hoped: float | None, voted: str | None) -> str:
-    parts = [] if hoped is None else [f"model: {hoped:+.0f} ticks"]
-    return " · ".join([*parts, VOTED[voted]] if voted else parts)
+def _notes(hoped: float | None, same: bool, voted: str | None) -> str:
+    parts = ["the same picture"] if same else []
+    parts += [] if hoped is None else [f"model: {hoped:+.0f} ticks"]
+    parts += [VOTED[voted]] if voted else []
+    return " · ".join(parts)
 
 
 def runs(steered: pd.DataFrame, person: str, other: str, prompt_id: str) -> None:

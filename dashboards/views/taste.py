@@ -20,7 +20,7 @@ COLOURS = {
     "level of the slider": charts.OCHRE,
     "noise": charts.GREY,
 }
-NONE = (float("nan"), float("nan"))
+FEWEST_REPEATS = 5
 
 
 @st.cache_data(max_entries=16, show_spinner="Comparing raters …")
@@ -52,24 +52,27 @@ def variance(ratings: pd.DataFrame, data: str) -> None:
             f"{words.count(found.n_repeats, 'repeat')}.",
         )
         layout.warn(found.warnings)
-        if found.why_not_separable:
-            layout.warn([f"Private taste and noise cannot be told apart: {found.why_not_separable}"])
     with right:
         index(found, layout.table("truth_ratings") if not data else None)
 
 
 def index(found: Agreement, truth: pd.DataFrame | None) -> None:
     """The private share of taste and the retest reliability, with their intervals."""
-    help_text = "Private taste as a share of private and shared taste. Needs images rated twice by the same person."
+    if not found.separable:
+        st.metric("Beholder index", "unknown", border=True)
+        st.caption(
+            f"The private share of taste needs images rated twice by the same person: {found.why_not_separable}."
+        )
+        return
+    help_text = "Private taste as a share of private and shared taste."
     st.metric("Beholder index", words.percent(found.beholder_index, 0), border=True, help=help_text)
     planted = "" if truth is None else f" Planted: {words.percent(raters.planted_index(truth), 0)}."
-    standardised = words.percent(found.beholder_index_z, 0)
     st.caption(
-        f"95 % interval {words.interval(*found.intervals.get('beholder_index', NONE), digits=0)}; "
-        f"{standardised} after standardising each person's scores.{planted}"
+        f"95 % interval {words.interval(*found.intervals['beholder_index'], digits=0)}; "
+        f"{words.percent(found.beholder_index_z, 0)} after standardising each person's scores.{planted}"
     )
     st.metric("Retest reliability", words.percent(found.reliability, 0), border=True)
-    st.caption(f"95 % interval {words.interval(*found.intervals.get('reliability', NONE), digits=0)}.")
+    st.caption(f"95 % interval {words.interval(*found.intervals['reliability'], digits=0)}.")
 
 
 def who_with_whom(ratings: pd.DataFrame, data: str) -> None:
@@ -96,13 +99,14 @@ def who_with_whom(ratings: pd.DataFrame, data: str) -> None:
             f"Single cells are noisy: with {shared:.0f} shared images a correlation is uncertain by about "
             f"± {2 / max(shared - 1, 1) ** 0.5:.2f}, so the extremes below are partly luck."
         )
-        st.dataframe(_extremes(known), hide_index=True)
+        for kind, rows in (("Most alike", known.tail(5)[::-1]), ("Least alike", known.head(5))):
+            st.markdown(f"**{kind}**")
+            st.dataframe(_pairs(rows), hide_index=True)
 
 
-def _extremes(known: pd.DataFrame, n: int = 5) -> pd.DataFrame:
-    ends = pd.concat([known.tail(n)[::-1].assign(kind="most alike"), known.head(n).assign(kind="least alike")])
-    columns = {"kind": "", "user": "Person", "other": "Person ", "agreement": "Agreement", "shared": "Shared"}
-    return ends[list(columns)].rename(columns=columns).round({"Agreement": 2})
+def _pairs(rows: pd.DataFrame) -> pd.DataFrame:
+    columns = {"agreement": "Agreement", "shared": "Shared", "user": "Person", "other": "and"}
+    return rows[list(columns)].rename(columns=columns).round({"Agreement": 2})
 
 
 def splitting(ratings: pd.DataFrame, images: pd.DataFrame) -> None:
@@ -124,7 +128,12 @@ def splitting(ratings: pd.DataFrame, images: pd.DataFrame) -> None:
 def _picture(row: pd.Series) -> layout.Picture:
     path = layout.current_store().path(str(row["path"]))
     text = f"spread {row['spread']:.2f}, mean {row['mean']:+.2f}"
-    return layout.Picture(path, str(row["image_id"])[:8], text, words.count(row["raters"], "rater"))
+    name = str(row["image_id"])
+    return layout.Picture(path, name[:8] if _is_key(name) else name, text, words.count(row["raters"], "rater"))
+
+
+def _is_key(name: str) -> bool:
+    return len(name) == 16 and set(name) <= set("0123456789abcdef")
 
 
 def slider(ratings: pd.DataFrame) -> None:
@@ -139,7 +148,7 @@ def slider(ratings: pd.DataFrame) -> None:
         )
     with right:
         again = raters.repeats(ratings)
-        if len(again):
+        if len(again) >= FEWEST_REPEATS:
             layout.show(
                 charts.scatter_repeats(again),
                 "First and second ratings of the same image by the same person",
@@ -147,7 +156,7 @@ def slider(ratings: pd.DataFrame) -> None:
                 f"{again['first'].corr(again['again']):.2f} over all of them (people's levels included).",
             )
         else:
-            st.caption("Nobody rated an image twice.")
+            st.caption(f"{words.count(len(again), 'image')} rated twice by the same person: too few to draw.")
     use = raters.slider_use(ratings)
     layout.show(
         charts.rater_heatmap(raters.by_rater(ratings)),

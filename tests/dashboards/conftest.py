@@ -15,9 +15,6 @@ if HERE not in sys.path:
 
 from small_store import Size, make_store  # noqa: E402  (found by the line above)
 
-APP = Path(__file__).parents[2] / "dashboards" / "app.py"
-PAGES = ("overview", "ladder", "steering", "taste", "study", "health")
-
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:

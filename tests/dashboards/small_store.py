@@ -36,6 +36,9 @@ from beholder.steering.judges import POPULATION, STATISTICS, own
 from beholder.store import Store
 from beholder.study.design import StudyDesign, plan_trials
 
+APP = Path(__file__).parents[2] / "dashboards" / "app.py"
+PAGES = ("overview", "ladder", "steering", "taste", "study", "health")
+"""Pages of the app in the order of its menu."""
 CONDITIONS = ("other", "population", "statistics", "unoptimised")
 PHRASES = {
     "at first light": ("bright", 0.7),
@@ -168,7 +171,7 @@ def _study(context: Context, world: World, raters: Raters, size: Size) -> None:
         for r in recovered.itertuples()
     ]  # fmt: skip
     context.save("recovered", pd.DataFrame(rows), ["votes", "truth_votes"])
-    steered = context.load("steered").drop(columns="scene")
+    steered = context.load("steered")
     context.save("consistency", steering_consistency(steered, rng=rng, condition="own").to_frame(), ["steered"])
 
 

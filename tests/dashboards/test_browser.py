@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import APP, PAGES
+from playwright.sync_api import expect, sync_playwright
+from small_store import APP, PAGES
 
 pytestmark = pytest.mark.browser
 PATIENCE = 120.0
@@ -70,8 +71,7 @@ def wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) ->
 
 @pytest.fixture(scope="module")
 def browser(chromium):
-    from playwright.sync_api import sync_playwright
-
+    expect.set_options(timeout=1000 * PATIENCE)
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield launched
@@ -87,13 +87,13 @@ def page(browser):
 
 
 def visit(page, url: str) -> None:
-    """Open an address and wait until the script has ended and every chart is drawn."""
+    """Open an address and wait until the page is there to its last line, every chart drawn and every image loaded."""
     page.goto(url)
-    page.wait_for_selector("h1")
     settled(page)
 
 
 def settled(page) -> None:
+    page.locator(".st-key-foot").wait_for()
     page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
     page.wait_for_function(
         """() => [...document.querySelectorAll('[data-testid=stVegaLiteChart]')]
@@ -110,9 +110,9 @@ def test_a_link_into_a_fresh_server_opens_the_page_in_its_frame(server, page):
     """Must come first: Streamlit takes pages for an app of its own kind until the app's frame has run once."""
     visit(page, f"{server}/ladder?level=population")
     assert page.locator("h1").inner_text() == TITLES["ladder"]
-    assert page.get_by_text("simulated people").is_visible()
-    assert page.locator("[data-testid=stSidebarNavLink]").count() == len(PAGES)
-    assert page.get_by_role("radio", name="for people on average").is_checked()
+    expect(page.get_by_text("simulated people")).to_be_visible()
+    expect(page.locator("[data-testid=stSidebarNavLink]")).to_have_count(len(PAGES))
+    expect(page.get_by_role("radio", name="for people on average")).to_be_checked()
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -120,12 +120,13 @@ def test_every_page_is_drawn_and_asks_nothing_of_the_outside(server, page, name,
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     visit(page, address(server, name))
+    charts = page.locator("[data-testid=stVegaLiteChart]")
+    expect(charts).to_have_count(CHARTS[name])
+    settled(page)
     page.screenshot(path=tmp_path / f"{name}.png", full_page=True)
     assert page.locator("h1").inner_text() == TITLES[name]
     assert page.locator("[data-testid=stException]").count() == 0
     assert page.locator("[data-testid=stAlertContentError]").count() == 0
-    charts = page.locator("[data-testid=stVegaLiteChart]")
-    assert charts.count() == CHARTS[name]
     for chart in charts.all():
         assert chart.locator("[aria-roledescription]").count() > 3
         box = chart.bounding_box()
@@ -138,16 +139,16 @@ def test_every_page_is_drawn_and_asks_nothing_of_the_outside(server, page, name,
 
 def test_the_pages_hold_pictures(server, page):
     visit(page, f"{server}/steering")
-    assert page.locator("[data-testid=stImage] img").count() == 9
+    expect(page.locator("[data-testid=stImage] img")).to_have_count(9)
     visit(page, f"{server}/taste")
-    assert page.locator("[data-testid=stImage] img").count() == 10
+    expect(page.locator("[data-testid=stImage] img")).to_have_count(10)
 
 
 def test_the_menu_leads_to_every_page(server, page):
     visit(page, server)
     for link in range(len(PAGES)):
         page.locator("[data-testid=stSidebarNavLink]").nth(link).click()
-        page.wait_for_function("title => document.querySelector('h1')?.innerText === title", arg=TITLES[PAGES[link]])
+        page.get_by_role("heading", name=TITLES[PAGES[link]]).wait_for()
         settled(page)
         assert page.locator("[data-testid=stException]").count() == 0
 
@@ -160,8 +161,8 @@ def test_a_choice_goes_into_the_address_and_comes_back_from_it(server, page):
     settled(page)
     link = page.url
     visit(page, link)
-    assert page.get_by_text("For rater_003", exact=True).is_visible()
-    assert page.get_by_role("combobox", name="Person").input_value() == "rater_003"
+    expect(page.get_by_text("For rater_003", exact=True)).to_be_visible()
+    expect(page.get_by_role("combobox", name="Person")).to_have_value("rater_003")
 
 
 @pytest.mark.parametrize("name", PAGES)

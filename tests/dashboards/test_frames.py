@@ -340,6 +340,20 @@ def test_side_by_side_shows_each_condition_for_the_right_person(store):
         assert shown["unoptimised"].prompt == bases[prompt_id]
 
 
+def test_the_first_comparison_shown_is_one_that_shows_something():
+    rows = [("own", "p1", "a", "x"), ("own", "p1", "b", "x"), ("own", "p1", "c", "x")]
+    rows += [
+        ("own", "p2", "a", "x"),
+        ("own", "p2", "b", "x"),
+        ("own", "p2", "c", "y"),
+        ("unoptimised", "p1", None, "z"),
+    ]
+    images = pd.DataFrame(rows, columns=["condition", "prompt_id", "source_user", "image_id"])
+    assert steering.most_telling(images) == "p2"
+    assert steering.with_another_picture(images, "a", "p2", ["b", "c"]) == "c"
+    assert steering.with_another_picture(images, "a", "p1", ["b", "c"]) == "b"
+
+
 def test_own_pictures_of_all_runs_are_found(store):
     steered = store.read_table("steered")
     for row in steered.itertuples():

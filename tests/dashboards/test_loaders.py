@@ -192,3 +192,16 @@ def test_public_data_sets_stand_beside_the_study(copied):
     assert loaders.writer_of("avt_ai_images_ratings") == "evaluate_taste"
     assert loaders.writer_of("ratings") == "simulate_ratings"
     assert loaders.writer_of("unheard_of") is None
+
+
+def test_stages_of_a_run_at_work_tell_how_far_they_are(empty):
+    log = RunLog(empty, "now", "generate", "hash", Quiet())
+    with log, log.stage("Generate images", 8, 2, 0) as advance:
+        advance(3, 1)
+        with log.step("Look"):
+            pass  # a step that ends is told at once, and all else with it
+        first = loaders.stages_at_work(empty).iloc[0]
+        assert first[["run", "stage", "share", "done", "of", "failed"]].tolist() == [
+            "now", "Generate images", 0.75, 5, 8, 1,
+        ]  # fmt: skip
+    assert loaders.stages_at_work(empty).empty
