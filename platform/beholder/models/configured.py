@@ -146,37 +146,42 @@ def _sized(settings: Any, size: int | None) -> Any:
     return settings if size is None else replace(settings, batch_size=size)
 
 
+def embedded_identity(name: str, cache: Path | str | None = None) -> dict[str, Any]:
+    """What tells an embedded model's answers apart: weights as published, versions, device. Size comes on top."""
+    # The digest as published: what conversion makes of it may differ in bytes from one torch to the next.
+    identity: dict[str, Any] = {"model": name, "weights": weights.manifest(name, cache)["source_sha256"]}
+    identity |= {"device": "cpu", "dtype": "float32", "threads": 1, "torch": version("torch")}
+    return identity if name == "efficientnet_lite0" else identity | {"transformers": version("transformers")}
+
+
 def embedded_probe(name: str, cache: Path | str | None = None) -> Probe:
     """The canary of an embedded model, loaded from the cache; UserError for an unknown one."""
     if name not in EMBEDDED:
         raise UserError(f"embedded model {name!r}", ", ".join(EMBEDDED))
-    folder = weights.folder(name, cache)
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    # The digest as published: what conversion makes of it may differ in bytes from one torch to the next.
-    source = weights.manifest(name, cache)["source_sha256"]
-    identity: dict[str, Any] = {"model": name, "weights": source, "device": "cpu", "dtype": "float32", "threads": 1}
-    identity["torch"] = version("torch")
+    folder, identity = weights.folder(name, cache), embedded_identity(name, cache)
     if name == "efficientnet_lite0":
         from beholder.models.encoders.efficientnet import EfficientNetLite0
 
-        images = EfficientNetLite0(folder, size=128, batch_size=4)
-        return image_encoder_probe(name, _Named(images, identity | {"size": 128, "batch_size": 4}))
+        images = EfficientNetLite0(folder, size=224, batch_size=8)
+        return image_encoder_probe(name, Named(images, identity | {"size": 224, "batch_size": 8}))
     if name == "minilm":
         from beholder.models.encoders.minilm import MiniLM
 
-        return text_encoder_probe(name, _Named(MiniLM(folder), identity | {"transformers": version("transformers")}))
-    return text_encoder_probe(name, _NextToken(folder, identity | {"transformers": version("transformers")}))
+        return text_encoder_probe(name, Named(MiniLM(folder), identity))
+    return text_encoder_probe(name, _NextToken(folder, identity))
 
 
-class _Named:
+class Named:
     """An encoder with an identity beside it."""
 
     def __init__(self, encoder: Any, identity: Mapping[str, Any]) -> None:
         self._identity, self.encode = identity, encoder.encode
 
     def identity(self) -> Mapping[str, Any]:
+        """The identity given."""
         return self._identity
 
 

@@ -19,11 +19,14 @@ from beholder.cli import app
 from beholder.errors import UserError
 from beholder.models import canary
 from beholder.models.canary import CanaryError, Probe, answers, check, record
+from beholder.models.checked_stage import Checked, probe_of
 from beholder.models.configured import EMBEDDED, configured, embedded_probe
 from beholder.models.encode_stages import EncodeImages, EncodeTexts
 from beholder.models.interfaces import Needs
+from beholder.models.named_statistics import MeasureImages
 from beholder.models.score_stages import ScoreImages
 from beholder.models.scorers import ScorerSettings
+from beholder.models.stages import EmbedImages, EmbedTexts
 from beholder.store import Store
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -243,3 +246,48 @@ def test_other_weights_under_an_embedded_name_are_refused(tmp_path: Path) -> Non
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(CanaryError, match="minilm answers differently"):
         check(embedded_probe("minilm", tmp_path), [canary.SHIPPED])
+
+
+def test_a_checked_stage_lets_no_wrong_worker_start(checkpoints: Path, tmp_path: Path) -> None:
+    from beholder.engine.inprocess import InProcess
+    from beholder.engine.progress import Quiet
+    from beholder.engine.run import Engine
+
+    store, model = Store(tmp_path / "store"), configured(content_of("text encoder", checkpoints))
+    plain = EncodeTexts(model.settings, Needs(1))
+    checked = Checked(EncodeTexts(model.settings, Needs(1)), str(tmp_path))
+    items = [{"text": text} for text in ("fog", "a lake", "dunes")]
+    assert dict(checked.identity()) == dict(plain.identity())
+    with Engine(store, InProcess(store), Quiet()) as engine, pytest.raises(CanaryError, match="clip is not recorded"):
+        engine.run(checked, items)
+    assert not list(store.ledger_rows("embed_text"))
+    record(model.probe(None, True), tmp_path / "canary")
+    with Engine(store, InProcess(store), Quiet()) as engine:
+        assert engine.run(checked, items).computed == 3
+        assert engine.run(plain, items).done == 3  # the same keys with and without
+    assert checked.verdict is not None
+    assert checked.verdict.status == "same"
+    unrecorded = Checked(EncodeTexts(model.settings, Needs(1)), str(tmp_path / "empty"), allow_unrecorded=True)
+    unrecorded.setup(store)
+    assert unrecorded.verdict is not None
+    assert unrecorded.verdict.status == "not recorded"
+    with pytest.raises(TypeError, match="MeasureImages has no canary"):
+        Checked(MeasureImages(), str(tmp_path)).setup(store)
+
+
+@pytest.mark.models
+def test_embedded_stages_are_checked_with_the_model_they_loaded(tmp_path: Path) -> None:
+    if not (CACHE / "minilm").is_dir() and os.environ.get("CI") != "true":
+        pytest.skip(f"no minilm in {CACHE}")
+    store = Store(tmp_path)
+    for stage in (EmbedTexts(str(CACHE)), EmbedImages(224, 8, str(CACHE))):
+        checked = Checked(stage, str(tmp_path))
+        checked.setup(store)
+        assert checked.verdict is not None
+        assert checked.verdict.status in ("same", "agrees")
+    texts = EmbedTexts(str(CACHE))
+    texts.setup(store)
+    assert texts._encoder is not None
+    texts._encoder._network.encoder.layer[2].output.dense.weight.data *= 1.05  # a path that computes otherwise
+    with pytest.raises(CanaryError, match="minilm answers differently"):
+        check(probe_of(texts), [canary.SHIPPED])

@@ -1,0 +1,100 @@
+"""A stage whose model is asked its canary at every start, before it writes a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from beholder.models.canary import SHIPPED, Probe, Verdict, check, image_encoder_probe, text_encoder_probe
+from beholder.models.configured import Named, embedded_identity
+from beholder.models.stages import EmbedImages, EmbedTexts
+from beholder.models.weights import cache_folder
+from beholder.store import Store
+
+Item = Mapping[str, Any]
+
+
+class _Stage(Protocol):
+    name: str
+    version: int
+
+    @property
+    def batch_size(self) -> int: ...
+
+    def identity(self) -> Mapping[str, Any]: ...
+
+    def setup(self, store: Store) -> None: ...
+
+    def process(self, items: Sequence[Item]) -> list[dict[str, Any]]: ...
+
+
+@dataclass
+class Checked:
+    """Another stage, with its canary: same name, same keys, same results.
+
+    A model that answers otherwise than recorded, or was never recorded, lets no worker start.
+
+    Parameters
+    ----------
+    stage : stage
+        One with a method `canary`, or one of the embedded encoders'.
+    models : str
+        Folder of the model cache; records lie in its `canary/`, besides those that ship.
+    allow_unrecorded : bool
+        Let a model pass that was never recorded; its answers must still not depend on neighbours.
+
+    Raises
+    ------
+    CanaryError
+        From `setup`.
+    """
+
+    stage: _Stage
+    models: str
+    allow_unrecorded: bool = False
+    verdict: Verdict | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The stage's name."""
+        return self.stage.name
+
+    @property
+    def version(self) -> int:
+        """The stage's version."""
+        return self.stage.version
+
+    @property
+    def batch_size(self) -> int:
+        """The stage's batch size."""
+        return self.stage.batch_size
+
+    def identity(self) -> Mapping[str, Any]:
+        """The stage's identity: a canary changes no result."""
+        return self.stage.identity()
+
+    def setup(self, store: Store) -> None:
+        """Load the model and ask it."""
+        self.stage.setup(store)
+        folders = [SHIPPED, cache_folder(self.models) / "canary"]
+        self.verdict = check(probe_of(self.stage), folders, allow_unrecorded=self.allow_unrecorded)
+
+    def process(self, items: Sequence[Item]) -> list[dict[str, Any]]:
+        """What the stage gives."""
+        return self.stage.process(items)
+
+
+def probe_of(stage: Any) -> Probe:
+    """The canary of a stage that was set up; TypeError for one that has none (services, formulas)."""
+    if isinstance(stage, EmbedImages) and stage._encoder is not None:
+        size = {"size": stage.size, "batch_size": stage.batch_size}
+        identity = embedded_identity("efficientnet_lite0", Path(stage.models)) | size
+        return image_encoder_probe("efficientnet_lite0", Named(stage._encoder, identity))
+    if isinstance(stage, EmbedTexts) and stage._encoder is not None:
+        return text_encoder_probe("minilm", Named(stage._encoder, embedded_identity("minilm", Path(stage.models))))
+    if not hasattr(stage, "canary"):
+        raise TypeError(f"stage {type(stage).__name__} has no canary")
+    probe: Probe = stage.canary()
+    return probe
