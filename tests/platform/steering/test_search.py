@@ -103,7 +103,7 @@ def test_a_pool_is_what_everybody_of_a_prompt_and_run_chooses_from() -> None:
                 ]
                 assert all(candidates == seen[0] for candidates in seen)
     assert {(r.prompt == r.base, r.n) for r in asked[:4]} == {(True, 6)}, "one parent gets all rewrites"
-    assert {r.n for r in asked[4:]} == {3, 6}, "two parents share them"
+    assert 3 in {r.n for r in asked[4:]} <= {3, 6}, "two parents share them"
     assert len(asked) == len(set(asked)) <= 4 + 3 * 4 * 2, "at most two requests a pool and round"
 
 
