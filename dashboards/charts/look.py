@@ -60,7 +60,7 @@ def people(channel: Any, column: str, order: Sequence[str]) -> Any:
 
 def axis(title: str, percent: bool) -> alt.Axis:
     """Numbers as shares or as they are."""
-    return alt.Axis(format=".0%" if percent else "", tickCount=8, title=title)
+    return alt.Axis(tickCount=8, title=title, format=".0%" if percent else alt.Undefined)
 
 
 def measure(column: str, title: str, percent: bool, scale: alt.Scale) -> alt.X:

@@ -38,7 +38,7 @@ def sentence(row: pd.Series) -> str:
     """One contrast as a results section would say it."""
     focal, against = named(CONDITIONS, row["focal"]), named(CONDITIONS, row["against"])
     return (
-        f"Of {focal} and {against} picture, side by side and blind, people chose {focal} in "
+        f"Side by side and blind, people chose the {focal} picture over {against} in "
         f"**{percent(row['estimate'])}** of comparisons (95 % interval {interval(row['ci_low'], row['ci_high'])}; "
         f"{p_value(row['p_holm'])} after Holm's correction)."
     )

@@ -80,10 +80,17 @@ def _shown(condition: str, row: pd.Series) -> Shown:
     return Shown(condition, str(row["prompt"]), str(row["path"]), str(row["image_id"]))
 
 
-def votes_on(votes: pd.DataFrame, person: str, prompt_id: str) -> dict[str, str]:
-    """How the person voted on this prompt, by the condition that own was shown against: "own", "that" or "tie"."""
+def votes_on(votes: pd.DataFrame, person: str, other: str, prompt_id: str) -> dict[str, str]:
+    """How the person voted on this prompt, by the condition that own was shown against: "own", "that" or "tie".
+
+    A vote against somebody else's picture counts only where that somebody is `other`.
+    """
     used = main_votes(votes)
-    mine = focal_votes(used[(used["participant_id"] == person) & (used["prompt_id"] == prompt_id)], "own")
+    used = used[(used["participant_id"] == person) & (used["prompt_id"] == prompt_id)]
+    for side in ("left", "right"):
+        strangers = (used[f"{side}_condition"] == "other") & (used[f"{side}_source_user"] != other)
+        used = used[~strangers]
+    mine = focal_votes(used, "own")
     answers = mine["win"].map({1.0: "own", 0.5: "tie", 0.0: "that"})
     return dict(zip(mine["against"].astype(str), answers, strict=True))
 

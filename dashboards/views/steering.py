@@ -37,7 +37,7 @@ def choose(images: pd.DataFrame) -> tuple[str, str, str]:
 def comparison(images: pd.DataFrame, person: str, other: str, prompt_id: str) -> None:
     """The five pictures, what this person's model expects of them, and how this person voted."""
     votes, rewards = layout.table("votes"), layout.table("steering_rewards")
-    voted = {} if votes is None else steering.votes_on(votes, person, prompt_id)
+    voted = {} if votes is None else steering.votes_on(votes, person, other, prompt_id)
     hoped = {} if rewards is None else steering.expected(rewards, person, other, prompt_id, SHOWN_RUN)
     titles = {
         "own": f"For {person}",

@@ -422,15 +422,16 @@ def test_no_round_of_a_search_loses(store):
     assert len(found) == store.read_table("search_trace")["kept"].sum()
 
 
-def test_votes_on_a_prompt_are_those_of_the_person(store, votes):
-    shown = {}
-    for person in votes["participant_id"].unique():
-        for prompt in votes["prompt_id"].unique():
-            shown |= {(person, prompt, k): v for k, v in steering.votes_on(votes, person, prompt).items()}
-    answers = {1.0: "own", 0.5: "tie", 0.0: "that"}
-    rows = study.focal_votes(votes, "own")
-    expected = {(r.participant_id, r.prompt_id, r.against): answers[r.win] for r in rows.itertuples()}
-    assert shown == expected
+def test_votes_on_a_prompt_are_those_of_the_person_against_this_other(votes):
+    for row in votes[votes["kind"] == "main"].itertuples():
+        own_left = row.left_condition == "own"
+        against, source = (
+            (row.right_condition, row.right_source_user) if own_left else (row.left_condition, row.left_source_user)
+        )
+        said = "tie" if row.choice == "tie" else "own" if (row.choice == "left") == own_left else "that"
+        other = source if against == "other" else "nobody"
+        assert steering.votes_on(votes, row.participant_id, other, row.prompt_id)[against] == said
+        assert "other" not in steering.votes_on(votes, row.participant_id, "nobody", row.prompt_id)
 
 
 # ---------------------------------------------------------------- health and words
