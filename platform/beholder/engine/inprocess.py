@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from beholder.engine.environment import instruction_set
 from beholder.engine.stage import Keyed, Source, Stage, stage_key
+from beholder.errors import EngineError
 from beholder.records import canonical_json, key_of
 from beholder.store import Store
 
@@ -54,6 +55,8 @@ def run_batch(stage: Stage, batch: Sequence[Keyed]) -> list[Outcome]:
 
     Raises
     ------
+    EngineError
+        As the stage raised it: the run cannot go on.
     ValueError
         If the stage breaks its contract: a wrong number of results, or names that belong to the ledger. That is a
         bug of the stage and no property of an item.
@@ -61,6 +64,8 @@ def run_batch(stage: Stage, batch: Sequence[Keyed]) -> list[Outcome]:
     started = time.perf_counter()
     try:
         results = stage.process([item for _, item in batch])
+    except EngineError:  # no property of an item: a budget that is used up, a machine that lacks something
+        raise
     except Exception as error:
         if len(batch) > 1:
             half = len(batch) // 2

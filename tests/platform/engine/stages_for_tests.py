@@ -14,6 +14,7 @@ from beholder.engine.progress import Quiet
 from beholder.engine.raypool import RayPool
 from beholder.engine.run import Engine
 from beholder.engine.stage import Item, Result
+from beholder.errors import EngineError
 from beholder.store import Store
 
 
@@ -49,6 +50,8 @@ class Square:
             raise ArithmeticError(f"cannot square\n{item['n']}")
         if do == "exit" or (do == "exit once" and first_time(self.store, item["_key"])):
             os._exit(7)
+        if do == "broke":
+            raise EngineError("the budget of 5 is used up", remedy="raise it")
         if do == "broken worker":
             time.sleep(0.01)
             if is_broken(self.store):

@@ -130,6 +130,13 @@ def test_broken_contract_is_a_bug_of_the_stage(kind, engine_of, do, message):
         engine_of(kind).run(Square(), [{"n": n, "do": do} for n in range(4)])
 
 
+def test_engine_errors_of_a_stage_stop_the_run(kind, engine_of, store):
+    with pytest.raises(EngineError, match="the budget of 5 is used up"):
+        engine_of(kind).run(Square(batch_size=1), [*MANY[:8], {"n": 99, "do": "broke"}, *MANY[8:]])
+    assert {row["status"] for row in lines_of(store)} <= {"ok"}
+    assert engine_of(kind).run(Square(batch_size=1), MANY).failed == 0
+
+
 def test_error_while_loading_is_the_callers(kind, engine_of):
     with pytest.raises(FileNotFoundError, match="no weights here"):
         engine_of(kind).run(Square(fail_setup="raise"), MANY)
