@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from beholder.errors import StoreError, TableError, UserError
-from beholder.readers.base import Dataset, Note, Reader, image_facts, settle_repeats
+from beholder.readers.base import Dataset, Note, Reader, settle_repeats
+from beholder.readers.pictures import image_facts
 
 if TYPE_CHECKING:
     import pandas as pd

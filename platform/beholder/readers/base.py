@@ -102,22 +102,6 @@ def settle_repeats(ratings: pd.DataFrame, order: str) -> tuple[pd.DataFrame, lis
     ]  # fmt: skip
 
 
-def image_facts(path: Path) -> dict[str, Any] | None:
-    """`path` (absolute), `width`, `height` and `sha256` of an image file; None where it cannot be decoded."""
-    import hashlib
-
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            image.load()
-            width, height = image.size
-    except (UnidentifiedImageError, OSError):
-        return None
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return {"path": str(path.absolute()), "width": width, "height": height, "sha256": digest}
-
-
 def data_root() -> Path:
     """Where the public data sets lie: the environment variable `BEHOLDER_DATA`, else `../shared/data`."""
     return Path(os.environ.get("BEHOLDER_DATA", "../shared/data"))

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from beholder.errors import StoreError, TableError
-from beholder.readers.base import Dataset, Note, Reader, image_facts, settle_repeats
+from beholder.readers.base import Dataset, Note, Reader, settle_repeats
 from beholder.readers.mapping import CsvMapping, Source, load_mapping
+from beholder.readers.pictures import image_facts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -205,7 +206,7 @@ def _images(folder: Path, mapping: CsvMapping, described: pd.DataFrame) -> tuple
         else:
             rows.append(row | facts)
     notes = [Note(f"image files that cannot be decoded: {', '.join(broken[:3])}", len(broken))] if broken else []
-    frame = pd.DataFrame(rows, columns=[*described.columns, "path", "width", "height", "sha256"])
+    frame = pd.DataFrame(rows, columns=[*described.columns, "path", "width", "height", "sha256", "dhash"])
     return frame.rename(columns={"prompt": "text"}), notes
 
 
