@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from beholder.errors import UserError
+from beholder.readers.about import ABOUT
 from beholder.readers.avt import AvtReader
 from beholder.readers.base import Reader
+from beholder.readers.comparisons import ComparisonReader
 from beholder.readers.csv import CsvReader
+from beholder.readers.eva import EvaReader
+from beholder.readers.flickr_aes import FlickrAesReader
+from beholder.readers.hpdv2 import HpdV2Reader
+from beholder.readers.hpdv3 import HpdV3Reader
+from beholder.readers.imagerewarddb import ImageRewardReader
+from beholder.readers.lapis import LapisReader
+from beholder.readers.pamela import PamelaReader
+from beholder.readers.para import ParaReader
+from beholder.readers.pickapic import PickAPicReader
 
-READERS = ("avt", "csv")
+READERS = tuple(ABOUT)
+_RATINGS: Mapping[str, Callable[[], Reader]] = {
+    "avt": AvtReader,
+    "eva": EvaReader,
+    "flickr_aes": FlickrAesReader,
+    "lapis": LapisReader,
+    "pamela": PamelaReader,
+    "para": ParaReader,
+}
 
 
 def reader_of(name: str, mapping: Path | None = None) -> Reader:
-    """The reader of this name.
+    """The reader of ratings with this name.
 
     Parameters
     ----------
@@ -24,16 +44,43 @@ def reader_of(name: str, mapping: Path | None = None) -> Reader:
     Raises
     ------
     UserError
-        For an unknown name, a missing mapping or one that is not used.
+        For an unknown name, a reader of comparisons, a missing mapping or one that is not used.
     """
-    if name not in READERS:
-        raise UserError(f"reader {name!r}", ", ".join(READERS))
+    _check(name, mapping)
     if name == "csv":
         if mapping is None:
             raise UserError(
                 "reader 'csv' without a mapping", remedy="give --mapping FILE, which names files and columns"
             )
         return CsvReader(mapping)
-    if mapping is not None:
+    if name not in _RATINGS:
+        raise UserError(f"reader {name!r} reads comparisons, not ratings", ", ".join(("csv", *_RATINGS)))
+    return _RATINGS[name]()
+
+
+def any_reader_of(name: str, mapping: Path | None, pictures: Path) -> Reader | ComparisonReader:
+    """The reader with this name, of ratings or of comparisons.
+
+    Parameters
+    ----------
+    name : str
+    mapping : path, optional
+        As in `reader_of`.
+    pictures : path
+        Where pictures are written that a release holds inside its tables.
+    """
+    _check(name, mapping)
+    comparisons: dict[str, ComparisonReader] = {
+        "hpdv2": HpdV2Reader(),
+        "hpdv3": HpdV3Reader(),
+        "imagerewarddb": ImageRewardReader(),
+        "pickapic": PickAPicReader(pictures),
+    }
+    return comparisons[name] if name in comparisons else reader_of(name, mapping)
+
+
+def _check(name: str, mapping: Path | None) -> None:
+    if name not in READERS:
+        raise UserError(f"reader {name!r}", ", ".join(READERS))
+    if mapping is not None and name != "csv":
         raise UserError(f"reader {name!r} with a mapping", "a mapping for the reader csv only", "leave --mapping out")
-    return AvtReader()

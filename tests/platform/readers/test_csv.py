@@ -132,7 +132,7 @@ def test_doubled_and_missing_rows_are_refused(folder: Path) -> None:
 
 def test_readers_are_found_by_name(folder: Path) -> None:
     with pytest.raises(UserError, match="avt, csv"):
-        reader_of("pamela")
+        reader_of("nobody")
     with pytest.raises(UserError, match="without a mapping"):
         reader_of("csv")
     with pytest.raises(UserError, match="with a mapping"):
