@@ -6,11 +6,13 @@ import sys
 
 import typer
 
+from beholder.cli_import import import_data
 from beholder.cli_models import models
 from beholder.cli_runs import runs
 from beholder.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Measure and serve personal taste in images.")
+app.command("import")(import_data)
 app.add_typer(models, name="models")
 app.add_typer(runs, name="runs")
 

@@ -1,0 +1,90 @@
+"""`beholder import`: a public data set, or one's own, into the tidy tables of a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from beholder.readers.about import ABOUT
+
+if TYPE_CHECKING:
+    from beholder.readers.base import Dataset
+    from beholder.readers.comparisons import Comparisons
+    from beholder.readers.storing import Imported
+
+MOST_NOTES = 60
+
+
+def import_data(
+    reader: Annotated[str, typer.Option(help=f"Which data set it is: {', '.join(ABOUT)} (with --mapping, any).")],
+    data: Annotated[Path, typer.Option(help="Folder of the unpacked release.")],
+    to: Annotated[str, typer.Option(help="Folder of tables and images.")] = "store",
+    mapping: Annotated[
+        Path | None, typer.Option(help="For --reader csv: which files and columns hold what.", show_default=False)
+    ] = None,
+    near: Annotated[int, typer.Option(help="Differing bits, of 64, at which two pictures are still the same.")] = 4,
+    json: Annotated[bool, typer.Option("--json", help="Print the record of the import and nothing else.")] = False,
+) -> None:
+    """Read a data set, check it, show what is in it, and write its tables as STORE/tables/NAME_*.parquet."""
+    from rich.console import Console
+
+    from beholder.readers.registry import any_reader_of
+    from beholder.readers.storing import store_dataset
+    from beholder.runs import versions
+    from beholder.store import Store
+
+    store = Store(to)
+    source = any_reader_of(reader, mapping, store.path(f"images/{reader}"))
+    with Console(stderr=True).status(f"reading {data}"):
+        dataset = source.read(data)
+    provenance = {"folder": str(data.absolute()), "versions": versions()}
+    done = store_dataset(store, reader, dataset, provenance, near)
+    if json:
+        typer.echo(_as_json(done))
+        return
+    for line in summary(reader, dataset, done):
+        typer.echo(line)
+    typer.echo(f"Tables: {store.path('tables')}/{done.name}_{{{','.join(sorted(done.rows))}}}.parquet")
+
+
+def summary(reader: str, dataset: Dataset | Comparisons, done: Imported) -> list[str]:
+    """What was read, what was changed, and what is shared with other sets, in lines of text."""
+    from beholder.readers.base import Dataset
+
+    about = ABOUT[reader]
+    lines = [f"{done.name}: {about.title}. Licence: {about.licence}. Source: {about.source}", ""]
+    lines += [f"  {count:>9,}  {what.replace('_', ' ')}" for what, count in done.counts.items()]
+    if isinstance(dataset, Dataset):
+        low, high = dataset.scale["raw"]
+        lines += ["", f"Scale {low:g}...{high:g} as ticks 0...1000: {dataset.scale['formula']}"]
+        per_person = dataset.ratings.groupby("user_id").size()
+        lines.append(
+            f"Ratings a person: {per_person.min()} to {per_person.max()}, median {per_person.median():g}; "
+            f"an image: mean {len(dataset.ratings) / max(1, dataset.ratings['image_id'].nunique()):.1f}"
+        )
+    lines += ["", "Read, changed and set aside:"]
+    lines += [f"- {note.what}: {note.rows:,}" for note in dataset.notes[:MOST_NOTES]]
+    lines += ["", *_shared(done)]
+    return lines
+
+
+def _shared(done: Imported) -> list[str]:
+    """Pictures and people in common with the other sets of the store."""
+    lines = [
+        f"{count:,} of these images are probably in {other} too (pairs in {done.name}_overlap): do not test on them "
+        f"what was trained on {other}."
+        for other, count in done.overlaps.items()
+    ]
+    lines += [
+        f"{count:,} ids of people are also in {other}: they are taken to be the same people."
+        for other, count in done.same_people.items()
+    ]
+    return [*(lines or ["No pictures and no people in common with other sets of this store."]), ""]
+
+
+def _as_json(done: Imported) -> str:
+    import json
+
+    return json.dumps(done.record, indent=1, sort_keys=True)
