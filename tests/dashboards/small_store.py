@@ -64,6 +64,8 @@ class Size:
     steered_prompts: int = 6
     trials: int = 16
     pixels: int = 32
+    painted: bool = False
+    """Whether pictures are scenes; else each is one colour, which takes no time."""
     permutations: int = 199
     seed: int = 5
 
@@ -265,10 +267,15 @@ def _time(minute: int, second: int) -> str:
 def _drawn(store: Store, look: Attributes, seed: int, prompt_id: str, size: Size, salt: str = "") -> dict[str, object]:
     key = key_of([prompt_id, seed, look.to_record(), salt])
     buffer = io.BytesIO()
-    Image.fromarray(paint(look, seed, size.pixels)).save(buffer, "PNG")
+    picture = paint(look, seed, size.pixels) if size.painted else _plain(key, size.pixels)
+    Image.fromarray(picture).save(buffer, "PNG")
     path = store.put_image(key, buffer.getvalue())
     made = {"image_id": key[:16], "prompt_id": prompt_id, "path": path, "seed": seed}
     return made | {"scene": look.jittered(seed).to_record()}
+
+
+def _plain(key: str, pixels: int) -> np.ndarray:
+    return np.full((pixels, pixels, 3), list(bytes.fromhex(key[:6])), dtype=np.uint8)
 
 
 def _parts(world: World, raters: Raters, images: pd.DataFrame, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -36,7 +36,7 @@ def server(store, tmp_path_factory) -> Iterator[str]:
         port = free.getsockname()[1]
     log = tmp_path_factory.mktemp("server") / "log.txt"
     command = [sys.executable, "-m", "streamlit", "run", str(APP), "--server.port", str(port)]
-    command += ["--server.fileWatcherType", "none", "--", "--store", str(store.root)]
+    command += ["--server.fileWatcherType", "none", "--server.headless", "true", "--", "--store", str(store.root)]
     with log.open("wb") as stream:
         process = subprocess.Popen(command, cwd=APP.parents[1], stdout=stream, stderr=subprocess.STDOUT)
     url = f"http://127.0.0.1:{port}"
