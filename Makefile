@@ -7,7 +7,7 @@ STAMP := $(VENV)/.set-up
 export BEHOLDER_MODELS ?= $(CURDIR)/models
 STORE ?= store
 
-.PHONY: setup demo test check dashboard slow clean
+.PHONY: setup demo test check dashboard slow validate seeds bench clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -33,10 +33,19 @@ check: setup
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" --durations=15
 
 slow: setup
 	$(BIN)/pytest -m slow -s
+
+validate: setup
+	$(BIN)/python tests/validation/run.py --out docs/validation.md --replicates 1000
+
+seeds: setup
+	$(BIN)/python tests/validation/seeds.py --stores $(STORE)-seeds --out docs/seeds.md
+
+bench: setup
+	for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
 clean:
 	rm -rf $(VENV) models $(STORE)
