@@ -21,7 +21,7 @@ from analysis.multiplicity import holm as holm
 from analysis.multiplicity import max_t_quantile
 from analysis.results import Exclusions, Population, Provenance, Result, p_text, percent
 from analysis.tables import check_votes
-from analysis.trials import FocalTrials, clustered, estimand_for, focal_trials, rate_interval
+from analysis.trials import FocalTrials, clustered, estimand_for, focal_trials, naive_test, rate_interval
 
 if TYPE_CHECKING:
     import altair as alt
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Contrast:
-    """One planned contrast; the interval is its own, `simultaneous_*` hold for all contrasts together."""
+    """One planned contrast; the interval is its own, `simultaneous_*` hold for all contrasts together.
+
+    `naive_*` take the votes as independent: for comparison only, no valid test.
+    """
 
     focal: str
     against: str
@@ -49,6 +52,8 @@ class Contrast:
     n_participants: int
     n_prompts: int
     method: str
+    naive_se: float
+    naive_p: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +83,8 @@ class Contrasts(Result):
         ]
         return (
             f"{len(parts)} planned contrasts, two-sided, corrected by Holm: {'; '.join(parts)}. "
-            f"Estimand: {self.estimand.text}."
+            f"Estimand: {self.estimand.text}. Not valid tests, for comparison only: taking votes as independent gives "
+            f"{', '.join(p_text(c.naive_p) for c in self.contrasts)} before correction."
         )
 
     def to_frame(self) -> pd.DataFrame:
@@ -168,6 +174,7 @@ def _contrast(
     t, p = mean.test(0.5)
     ci_low, ci_high = rate_interval(mean, t_quantile(0.5 + confidence / 2, mean.df))
     outer_low, outer_high = rate_interval(mean, quantile)
+    naive_se, naive_p = naive_test(trials.y, mean.estimate)
     return Contrast(
         focal=pair[0],
         against=pair[1],
@@ -186,6 +193,8 @@ def _contrast(
         n_participants=int(trials.people.max()) + 1,
         n_prompts=int(trials.items.max()) + 1,
         method=mean.method,
+        naive_se=naive_se,
+        naive_p=naive_p,
     )
 
 

@@ -101,39 +101,36 @@ class KindTables:
     def of(cls, cell: Ints, n_kinds: int, people: Ints, items: Ints, n_people: int, n_items: int) -> KindTables:
         """Count votes; `cell` (n,) is the kind of each, `people` and `items` (n,) its clusters."""
         by_people, by_items = _table(people, cell, n_people, n_kinds), _table(items, cell, n_items, n_kinds)
-        pair = _joined(people, items, n_people, n_items)
-        alone, n_alone = np.zeros(n_kinds), 0
+        pair, kind = _joined(people, items, n_items), cell
         if n_people * n_items <= DENSE * len(pair):  # most votes are told to stand alone by counting, and not sorted
             most = int(np.bincount(people).max())  # no pair has more votes than this: bytes do for most studies
             size = np.zeros(n_people * n_items, np.min_scalar_type(most))
             np.add.at(size, pair, size.dtype.type(1))
-            single = size[pair] == 1
-            alone, n_alone = alone + np.bincount(cell[single], minlength=n_kinds), int(np.count_nonzero(single))
-            pair, cell = pair[~single], cell[~single]
+            several = size[pair] > 1
+            pair, kind = pair[several], cell[several]
         # pair and kind in one number: sorting it keeps the kinds beside their pair without a second pass
-        packed = np.sort(_joined(pair, cell, n_people * n_items, n_kinds))
+        packed = np.sort(_joined(pair, kind, n_kinds))
         pair = packed // n_kinds
-        kind, new = packed - pair * n_kinds, pair[1:] != pair[:-1]
-        first, last = np.concatenate([[True], new]), np.concatenate([new, [True]])
-        first, last = first[: len(pair)], last[: len(pair)]
-        single = first & last
-        alone += np.bincount(kind[single], minlength=n_kinds)
-        starts = np.flatnonzero(first[~single])
-        n_cells = n_alone + int(np.count_nonzero(first))
-        return cls(by_people, by_items, alone, kind[~single], starts, n_cells)
+        new = pair[1:] != pair[:-1]
+        first, last = (np.concatenate(ends)[: len(pair)] for ends in (([True], new), (new, [True])))
+        several = ~(first & last)
+        repeated = (packed - pair * n_kinds)[several]
+        starts = np.flatnonzero(first[several])
+        total = np.asarray(by_items.sum(axis=0)).reshape(-1)
+        alone: Floats = total - np.bincount(repeated, minlength=n_kinds)
+        return cls(by_people, by_items, alone, repeated, starts, len(cell) - len(repeated) + len(starts))
 
 
-def _joined(first: Ints, second: Ints, n_first: int, n_second: int) -> Ints:
-    """First * n_second + second, in 32 bits where they hold it."""
-    joined: Any = first.astype(np.int32 if n_first * n_second < 2**31 else np.int64)
-    joined *= n_second
-    joined += second.astype(joined.dtype, copy=False)
-    return np.asarray(joined)
+def _joined(first: Ints, second: Ints, n_second: int) -> Ints:
+    """First * n_second + second, as the machine's own integers: counting and indexing would turn others into them."""
+    joined = np.multiply(first, n_second, dtype=np.int64)
+    joined += second
+    return joined
 
 
 def _table(codes: Ints, cell: Ints, n_groups: int, n_kinds: int) -> Any:
     """Counts of groups x kinds, dense or (with hundreds of conditions, where most never occur) sparse."""
-    key = _joined(codes, cell, n_groups, n_kinds)
+    key = _joined(codes, cell, n_kinds)
     if n_groups * n_kinds <= 1_000_000 + 8 * len(cell):
         return np.bincount(key, minlength=n_groups * n_kinds).reshape(n_groups, n_kinds).astype(float)
     from scipy.sparse import csr_array

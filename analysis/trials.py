@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import ndtr
 
 from analysis.clusters import (
     LARGEST_SHARE_OF_A_SOURCE,
@@ -199,6 +200,12 @@ def estimand_for(
                 "for new ones"
             )
     return Estimand(quantity, *drawn), tuple(warnings)
+
+
+def naive_test(y: Floats, estimate: float) -> tuple[float, float]:
+    """SE and p of one half if votes were independent: shown beside the right test, never instead of it."""
+    se = math.sqrt(float(np.mean((y - estimate) ** 2)) / len(y))
+    return se, 2 * float(ndtr(-abs(estimate - 0.5) / se))
 
 
 def rate_interval(mean: ClusterMean, quantile: float) -> tuple[float, float]:

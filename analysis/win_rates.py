@@ -17,14 +17,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from scipy.special import ndtr
 
 from analysis import charts
 from analysis.clusters import dyadic_mean, effective_clusters, integer_codes, t_quantile, three_way_mean
 from analysis.errors import EstimateError
 from analysis.results import Population, Provenance, Result, p_text, percent
 from analysis.tables import check_votes
-from analysis.trials import FocalTrials, clustered, estimand_for, focal_trials, rate_interval
+from analysis.trials import FocalTrials, clustered, estimand_for, focal_trials, naive_test, rate_interval
 
 if TYPE_CHECKING:
     import altair as alt
@@ -184,7 +183,7 @@ def win_rate(
     estimand, few = estimand_for(quantity, population, n_people, n_items)
     ci_low, ci_high = rate_interval(mean, t_quantile(0.5 + confidence / 2, mean.df))
     t, p = mean.test(0.5)
-    naive_se = math.sqrt(float(np.mean((trials.y - mean.estimate) ** 2)) / mean.n)
+    naive_se, naive_p = naive_test(trials.y, mean.estimate)
     chose_left = np.where(trials.focal_left, trials.y, 1 - trials.y)
     return WinRate(
         estimand=estimand,
@@ -204,7 +203,7 @@ def win_rate(
         n_ties=int((trials.y == 0.5).sum()),
         n_participants=n_people,
         n_prompts=n_items,
-        naive={"se": naive_se, "p": 2 * float(ndtr(-abs(mean.estimate - 0.5) / naive_se))},
+        naive={"se": naive_se, "p": naive_p},
         method=mean.method,
         confidence=confidence,
         effective_participants=mean.effective[0],

@@ -54,11 +54,13 @@ def test_contrasts_are_win_rates(draw_votes, rng: np.random.Generator) -> None:
         alone = win_rate(votes, c.focal, c.against)
         for name in ("estimate", "ci_low", "ci_high", "se", "df", "t", "p", "n_votes", "n_ties", "n_prompts", "method"):
             assert getattr(c, name) == getattr(alone, name)
+        assert (c.naive_se, c.naive_p) == (alone.naive["se"], alone.naive["p"])
         assert c.simultaneous_low < c.ci_low < c.estimate < c.ci_high < c.simultaneous_high
     assert [c.p_holm for c in result.contrasts] == pytest.approx(holm([c.p for c in result.contrasts]))
     involved = sum(c.n_votes for c in result.contrasts)
     assert result.exclusions.reasons == (("no planned contrast", len(votes) - involved),)
     assert "corrected by Holm" in result.summary()
+    assert "Not valid tests, for comparison only" in result.summary()
     assert len(result.to_frame()) == 4
     assert result.plot().to_dict()["layer"]
 
