@@ -1,0 +1,154 @@
+"""Training as a job: what is saved is what was fitted, MLflow knows it, and the champion is the best one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import train_taste
+from beholder.steering.reward import Reward, folder_digest, pictures_of, raw_features
+from beholder.store import Store
+from beholder.taste.base import Ratings
+from beholder.taste.designs import learn_design
+from beholder.taste.registry import taste_model
+from beholder.taste.splits import seen_splits
+from beholder.tracking import Tracker
+
+if TYPE_CHECKING:
+    from conftest import TinyStudy
+
+pytestmark = pytest.mark.models
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables take seconds to make; the copies below start from these."""
+    made = Store(tmp_path_factory.mktemp("database"))
+    Tracker(made, "another study")
+    return made.root / "mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def trained(rated_study: TinyStudy, empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
+    study = rated_study.copy(tmp_path_factory.mktemp("trained") / "store")
+    shutil.copy(empty_database, study.store)
+    train_taste.run(study.context())
+    return study
+
+
+@pytest.fixture(autouse=True)
+def nothing_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+def mlflow_client(study: TinyStudy) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(f"sqlite:///{study.store}/mlflow.db", f"sqlite:///{study.store}/mlflow.db")
+
+
+def champion_of(study: TinyStudy) -> str:
+    return str(mlflow_client(study).get_model_version_by_alias("beholder-tiny", "champion").tags["model"])
+
+
+def test_a_saved_reward_is_the_model_fitted_on_all_ratings(trained: TinyStudy) -> None:
+    store = Store(trained.store)
+    features, table = store.read_table("features"), store.read_table("ratings")
+    pictures = pictures_of(store.read_table("images"), features, store.read_table("prompt_vectors"))
+    learned = learn_design(pictures, np.random.default_rng([4, 31]))
+    fitted = taste_model("eb_slopes").fit(Ratings.from_frame(table), learned.training, np.random.default_rng([4, 32]))
+    raw = raw_features(features)
+    users = np.resize(fitted.user_ids, len(raw.image_ids))
+    loaded = Reward.load(trained.store / "models" / "eb_slopes")
+    found = loaded.predict(users, loaded.design(raw))
+    np.testing.assert_array_equal(found.mean, fitted.predict(users, learned.transform(raw).matrix).mean)
+
+
+def test_the_table_says_what_lies_in_the_store_and_in_mlflow(trained: TinyStudy) -> None:
+    table, client = Store(trained.store).read_table("trained"), mlflow_client(trained)
+    assert list(table["model"]) == list(trained.context().plan.taste.models)
+    for row in table.itertuples():
+        assert row.digest == folder_digest(trained.store / "models" / row.model)
+        run = client.get_run(row.mlflow_run_id)
+        assert run.data.metrics["heldout_accuracy"] == row.heldout_accuracy
+        assert run.data.tags["model_digest"] == row.digest
+        assert run.data.tags["digest.ratings"] == trained.context().digest("ratings")
+    assert table["n_ratings"].unique() == [len(Store(trained.store).read_table("ratings"))]
+
+
+def test_heldout_accuracy_is_that_of_models_that_have_not_seen_the_prompts(trained: TinyStudy) -> None:
+    """Pairs are counted one by one; a model without images orders nothing."""
+    context, store = trained.context(), Store(trained.store)
+    table = store.read_table("trained").set_index("model")["heldout_accuracy"]
+    assert table["constant"] == table["user_mean"] == 0.5
+    pictures = pictures_of(*(store.read_table(n) for n in ("images", "features", "prompt_vectors")))
+    ratings = Ratings.from_frame(store.read_table("ratings"))
+    split = seen_splits(ratings, ratings.prompt_id, 3, np.random.default_rng([context.plan.seed, 33]))[0]
+    keep = ~np.isin(pictures.prompt_ids, split.test_ratings.prompt_id)
+    learned = learn_design(pictures.take(keep), np.random.default_rng([context.plan.seed, 34]))
+    model = taste_model("population").fit(split.train_ratings, learned.training, np.random.default_rng([4, 35]))
+    test = split.test_ratings
+    score = model.predict_population(learned.transform(pictures.features.take(test.images())).matrix).mean
+    guess = dict(zip(test.images().tolist(), score.tolist(), strict=True))
+    each = []
+    for user in test.users():
+        mine = test.take(test.user_id == user)
+        right = [
+            0.5 if guess[a] == guess[b] else float((guess[a] > guess[b]) == (x > y))
+            for i, (a, x) in enumerate(zip(mine.image_id.tolist(), mine.score, strict=True))
+            for b, y in zip(mine.image_id.tolist()[:i], mine.score[:i], strict=True)
+            if x != y
+        ]
+        each.append(np.mean(right))
+    assert table["population"] == pytest.approx(np.mean(each), abs=1e-12)
+
+
+def test_the_same_ratings_give_the_same_table_anywhere(
+    trained: TinyStudy, study_copy: Callable[[], TinyStudy], empty_database: Path
+) -> None:
+    other = study_copy()
+    shutil.copy(empty_database, other.store)
+    context = other.context()
+    train_taste.run(context)
+    assert context.digests["trained"] == trained.context().digest("trained")
+    ids = [Store(s.store).read_table("trained")["mlflow_run_id"] for s in (trained, other)]
+    assert set(ids[0]).isdisjoint(ids[1]), "the runs differ, the content does not"
+
+
+def test_a_second_run_finds_everything_and_a_lost_database_is_filled_again(
+    trained: TinyStudy, empty_database: Path, tmp_path: Path
+) -> None:
+    study = trained.copy(tmp_path / "store")
+    written = (study.store / "records" / "tracking.json").stat().st_mtime_ns
+    context = study.context()
+    train_taste.run(context)
+    assert context.counts == {"found": 1}
+    assert (study.store / "records" / "tracking.json").stat().st_mtime_ns == written
+    shutil.copy(empty_database, study.store / "mlflow.db")
+    (study.store / "records" / "tracking.json").unlink()
+    train_taste.run(study.context())
+    experiment = mlflow_client(study).get_experiment_by_name("beholder-tiny").experiment_id
+    assert len(mlflow_client(study).search_runs([experiment])) == 5
+
+
+def test_the_champion_is_best_in_the_ladder_where_there_is_one(
+    trained: TinyStudy, empty_database: Path, tmp_path: Path
+) -> None:
+    table = Store(trained.store).read_table("trained")
+    assert champion_of(trained) == table.loc[table["heldout_accuracy"].idxmax(), "model"]
+    study = trained.copy(tmp_path / "store")
+    shutil.copy(empty_database, study.store / "mlflow.db")
+    best = "population_bias" if champion_of(trained) != "population_bias" else "eb_slopes"
+    ladder = pd.DataFrame({"model": table["model"], "accuracy": [0.9 if m == best else 0.6 for m in table["model"]]})
+    parts = [ladder.assign(split="seen", level="user"), ladder.assign(split="unseen", level="user", accuracy=0.95)]
+    Store(study.store).write_table("ladder", pd.concat(parts))
+    train_taste.run(study.context())
+    assert champion_of(study) == best
+    assert "cross-validated" in Store(study.store).read_record("tracking")["criterion"]
