@@ -105,11 +105,12 @@ def evaluate_plan(
 
 def report_settings(plan: Plan) -> ReportSettings:
     """What the plan asks of the report."""
+    from beholder.taste.evaluate import rungs
     from beholder.taste.report import ReportSettings
 
     first, last, step = plan.taste.margins
     return ReportSettings(
-        plan.taste.models,
+        rungs(plan.taste.models),
         tuple(range(first, last + 1, step)),
         confidence=plan.analysis.confidence,
         permutations=plan.analysis.permutations,

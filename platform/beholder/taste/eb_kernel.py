@@ -8,6 +8,7 @@ optimiser costs the cube of the number of images plus that of each user's rating
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy.linalg import cho_factor, solve_triangular
@@ -19,11 +20,12 @@ from beholder.taste.eb_likelihood import Problem, Variances
 
 @dataclass(frozen=True, eq=False)
 class _User:
-    """K^-1 of a user's ratings, K^-1 y, and which images they are."""
+    """K^-1 of a user's ratings, K^-1 y, which images they are, and `Problem.places`."""
 
     inverse: Floats
     weighted: Floats
     images: Indices
+    place: tuple[Indices, Floats | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,16 +75,16 @@ def restricted_likelihood(problem: Problem, v: Variances) -> tuple[float, Floats
     prior = np.tensordot(v.shared, grams, 1)
     prior[np.diag_indices_from(prior)] += v.image
     users, log_det, quadratic, n = [], 0.0, 0.0, 0
-    for y, images in zip(problem.scores, problem.images, strict=True):
-        k = own[np.ix_(images, images)]
-        k[np.diag_indices_from(k)] += v.noise
+    for y, images, place in zip(problem.scores, problem.images, problem.places, strict=True):
+        k = own[images[:, None], images]
+        k.flat[:: len(y) + 1] += v.noise
         factor, _ = cho_factor(k, lower=True, overwrite_a=True, check_finite=False)
         log_det += 2 * float(np.sum(np.log(np.diag(factor))))
-        lower, _ = dpotri(factor, lower=True)
-        inverse = np.tril(lower) + np.tril(lower, -1).T
+        lower, _ = dpotri(factor, lower=True, overwrite_c=True)
+        inverse = np.where(_lower(len(y)), lower, lower.T)
         weighted = inverse @ y
         quadratic += float(y @ weighted)
-        users.append(_User(inverse, weighted, images))
+        users.append(_User(inverse, weighted, images, place))
         n += len(y)
     shared, more, explained = _shared_part(problem, users, prior)
     value = -0.5 * (log_det + more + quadratic - explained + (n - 1) * np.log(2 * np.pi))
@@ -96,7 +98,7 @@ def _shared_part(problem: Problem, users: list[_User], prior: Floats) -> tuple[_
     count, total = 0.0, 0.0
     for u in users:
         sums = u.inverse.sum(axis=0)
-        _add(information, u.images, u.inverse)
+        _add(information, u.place, u.inverse)
         np.add.at(ones, u.images, sums)
         np.add.at(moment, u.images, u.weighted)
         count += float(sums.sum())
@@ -128,14 +130,13 @@ def _gradient(problem: Problem, v: Variances, users: list[_User], s: _Shared) ->
     scattered = np.zeros_like(s.information)
     for u in users:
         alpha = u.weighted - u.inverse @ fitted[u.images]
-        square = np.ix_(u.images, u.images)
-        p = u.inverse - u.inverse @ uncertain[square] @ u.inverse
+        p = u.inverse - u.inverse @ uncertain[u.images[:, None], u.images] @ u.inverse
         fit[0] += alpha @ alpha
         trace[0] += np.trace(p)
         fit[1] += alpha.sum() ** 2
         trace[1] += p.sum()
-        fit[3 + blocks :] += np.einsum("i,bij,j->b", alpha, grams[:, u.images[:, None], u.images], alpha)
-        _add(scattered, u.images, p)
+        fit[3 + blocks :] += alpha @ grams[:, u.images[:, None], u.images] @ alpha
+        _add(scattered, u.place, p)
     trace[3 + blocks :] = np.einsum("ij,bij->b", scattered, grams)
     pushed = s.moment - s.beta * s.ones - s.information @ s.effects  # E' alpha
     left = s.ones - s.information @ (s.covariance @ s.ones)
@@ -146,9 +147,13 @@ def _gradient(problem: Problem, v: Variances, users: list[_User], s: _Shared) ->
     return 0.5 * v.vector() * (fit - trace)
 
 
-def _add(target: Floats, at: Indices, values: Floats) -> None:
-    """`target[at, at] += values`, where an image may occur twice."""
-    if len(np.unique(at)) == len(at):
-        target[np.ix_(at, at)] += values
-    else:
-        np.add.at(target, (at[:, None], at[None, :]), values)
+def _add(target: Floats, place: tuple[Indices, Floats | None], values: Floats) -> None:
+    """Add a user's matrix over ratings to one over images; ratings of the same image are summed."""
+    images, repeats = place
+    target[images[:, None], images] += values if repeats is None else repeats.T @ values @ repeats
+
+
+@cache
+def _lower(n: int) -> Floats:
+    """Whether an entry of an n x n matrix lies on or below the diagonal."""
+    return np.tri(n, dtype=bool)

@@ -86,6 +86,18 @@ class Problem:
             phi[images] = rows
         return np.stack([phi[:, block] @ phi[:, block].T for block in self.blocks])
 
+    @cached_property
+    def places(self) -> list[tuple[Indices, Floats | None]]:
+        """For each user the distinct images, and the 0/1 matrix (ratings x images) where some are rated twice."""
+        found: list[tuple[Indices, Floats | None]] = []
+        for images in self.images:
+            distinct, at = np.unique(images, return_inverse=True)
+            if len(distinct) == len(images):
+                found.append((images, None))
+            else:
+                found.append((distinct, np.eye(len(distinct))[at]))
+        return found
+
 
 @dataclass(frozen=True, eq=False)
 class Solution:

@@ -113,6 +113,9 @@ class FoldPrediction:
     settings: str
 
 
+MEAN_PERSON = {"eb_slopes": "eb_population"}
+"""Models whose own idea of the mean person is a rung too. It knows of shared taste what the personal model knows, so
+the two differ in personal knowledge alone; another population head may just be better or worse at the rest."""
 COLUMNS = ["model", "user_id", "image_id", "score", "sd", "split", "fold", "fold_score"]
 _Result = tuple[Split, float, list[FoldPrediction]]
 
@@ -158,6 +161,11 @@ def evaluate(
     return Evaluated(*_tables(results), _notes(ratings, groups, folds, [split for split, *_ in results]))
 
 
+def rungs(models: Sequence[str]) -> tuple[str, ...]:
+    """The ladder that `evaluate` gives for these models, from the bottom up."""
+    return tuple(rung for name in models for rung in (MEAN_PERSON.get(name), name) if rung is not None)
+
+
 def make_splits(ratings: Ratings, groups: Strings, folds: Folds, seed: int) -> list[Split]:
     """All folds of both splits, on the same folds of prompts."""
     found: list[Split] = []
@@ -197,6 +205,9 @@ def predict_fold(
         if len(split.context):
             fitted = fitted.adapt(split.context_ratings, design)
         each = [_expect(fitted, user, rows) for user in users.tolist()]
+        settings = json.dumps(fitted.state().settings.get("settings", {}), sort_keys=True)
+        if fitted.name in MEAN_PERSON:
+            found.append(_mean_person(fitted, users, images, rows, every, settings))
         found.append(
             FoldPrediction(
                 fitted.name,
@@ -205,10 +216,20 @@ def predict_fold(
                 np.stack([p.mean for p in each]),
                 np.stack([p.predictive_sd for p in each]),
                 np.array([_mean(fitted, user, every) for user in users.tolist()]),
-                json.dumps(fitted.state().settings.get("settings", {}), sort_keys=True),
+                settings,
             )
         )
     return found
+
+
+def _mean_person(
+    fitted: FittedModel, users: Strings, images: Strings, rows: Floats, every: Floats, settings: str
+) -> FoldPrediction:
+    """What the model expects of anybody, for each of the users alike; without an SD."""
+    score = np.tile(fitted.predict_population(rows).mean, (len(users), 1))
+    reference = np.full(len(users), fitted.predict_population(every).mean.mean())
+    name = MEAN_PERSON[fitted.name]
+    return FoldPrediction(name, users, images, score, np.full(score.shape, np.nan), reference, settings)
 
 
 def _expect(fitted: FittedModel, user: str, rows: Floats) -> Prediction:

@@ -133,9 +133,14 @@ class Group:
     standardise: bool = True
 
 
-IMAGE = Group("components", ("network", "statistics"), 96)
-"""Half-whitened components of the image network and the image statistics."""
-ALIGNED = Group("aligned", ("aligned",), 32, weight=0.5, whitening=0.0, standardise=False)
+IMAGE = Group("components", ("network", "statistics"), 48)
+"""Half-whitened components of the image network and the image statistics.
+
+Of 12, 24, 48 and 96, 48 ordered new images best for 40 simulated people (.631 against .623 with 96) and were as good as
+96 on real ratings of 145 images, where 96 components of 118 training images fit those images too closely: errors were
+1.20 times as large as said, with 48 1.07 times.
+"""
+ALIGNED = Group("aligned", ("aligned",), 16, weight=0.5, whitening=0.0, standardise=False)
 """The text-aligned projection (`beholder.taste.alignment`), whose scales say how well each direction is seen."""
 
 

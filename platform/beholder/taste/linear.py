@@ -82,6 +82,8 @@ class LinearTaste:
         SD of a rating round the person's expectation, ticks.
     image_sd : float
         SD of what people agree on about an image and the design does not carry; part of `sd` of new images.
+    spare_sd : float
+        SD by which images of new prompts turn out further off than the model's own covariances say; part of `sd`.
     known_images, image_effects, image_variances : arrays, shape (I,)
         That part for the training images: taken off a newcomer's ratings of them.
     settings : mapping
@@ -96,6 +98,7 @@ class LinearTaste:
     newcomer: Belief
     noise_sd: float
     image_sd: float = 0.0
+    spare_sd: float = 0.0
     known_images: Strings = field(default_factory=lambda: np.empty(0, dtype="<U1"))
     image_effects: Floats = field(default_factory=lambda: np.empty(0))
     image_variances: Floats = field(default_factory=lambda: np.empty(0))
@@ -158,7 +161,7 @@ class LinearTaste:
             "population_covariance": self.population.covariance,
             "newcomer_mean": self.newcomer.mean,
             "newcomer_covariance": self.newcomer.covariance,
-            "sds": np.array([self.noise_sd, self.image_sd]),
+            "sds": np.array([self.noise_sd, self.image_sd, self.spare_sd]),
             "image_effects": self.image_effects,
             "image_variances": self.image_variances,
         }
@@ -178,6 +181,7 @@ class LinearTaste:
             Belief(a["newcomer_mean"], a["newcomer_covariance"]),
             float(a["sds"][0]),
             float(a["sds"][1]),
+            float(a["sds"][2]),
             np.array(s["known_images"], dtype=str),
             a["image_effects"],
             a["image_variances"],
@@ -186,7 +190,8 @@ class LinearTaste:
 
     def _prediction(self, mean: Floats, variance: Floats) -> Prediction:
         # Rounding can leave a variance of -1e-12 where it is 0.
-        return Prediction(mean, np.sqrt(np.maximum(variance, 0.0) + self.image_sd**2), self.noise_sd)
+        variance = np.maximum(variance, 0.0) + self.image_sd**2 + self.spare_sd**2
+        return Prediction(mean, np.sqrt(variance), self.noise_sd)
 
     def _positions(self, users: Strings) -> Indices:
         if len(self.user_ids) == 0:

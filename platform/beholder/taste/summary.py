@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from beholder.taste.verdict import CROWD, PERSONAL, SPLITS, cautions, verdicts
+from beholder.taste.verdict import CROWDS, PERSONAL, SPLITS, cautions, verdicts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +46,7 @@ def evaluation_summary(
         shown += _listed("Read with care:", [*cautions(ratings, ladder), *_split_notes(tables["evaluation_notes"])])
     sentences = [v.text for v in verdicts(differences, confidence)]
     if not sentences:
-        sentences = [f"No verdict: it compares {PERSONAL} with {CROWD}, and one of them was not evaluated."]
+        sentences = [f"No verdict: it compares {PERSONAL} with {' and '.join(CROWDS)}, and not all were evaluated."]
     return [*shown, *_listed("Can personal taste be shown?", sentences)]
 
 
@@ -85,11 +85,11 @@ def _curve(curve: pd.DataFrame) -> Table:
     for margin in margins:
         table.add_column(str(margin), justify="right")
     for (split, model), rows in curve.groupby(["split", "model"], sort=False):
-        if model in (CROWD, PERSONAL):
+        if model in (*CROWDS, PERSONAL):
             at = rows.set_index("margin")
             cells = [f"{_number(at.accuracy[m], 3)} ({_number(at.constant_skill[m], 3)})" for m in margins]
             table.add_row(str(split), str(model), *cells)
-    kept = curve[curve["model"] == CROWD].drop_duplicates("margin").set_index("margin")["retained"]
+    kept = curve[curve["model"] == PERSONAL].drop_duplicates("margin").set_index("margin")["retained"]
     if len(kept):
         table.add_row("", "pairs kept", *(f"{100 * kept[m]:.0f} %" for m in margins))
     return table
@@ -101,7 +101,7 @@ def _diverging(rows: pd.DataFrame, confidence: float) -> Table:
         table.add_column(name, justify="left" if name in ("split", "model") else "right")
     table.add_column(f"{100 * confidence:g} % CI", justify="right")
     table.add_column("permutation p", justify="right")
-    for row in rows[rows["model"].isin([CROWD, PERSONAL])].to_dict("records"):
+    for row in rows[rows["model"].isin([*CROWDS, PERSONAL])].to_dict("records"):
         table.add_row(
             row["split"],
             str(row["margin"]),

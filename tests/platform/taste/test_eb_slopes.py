@@ -143,7 +143,7 @@ def simulated(rng: np.random.Generator, v: Variances, n_users: int = 60, n_image
 
 def test_variances_of_the_model_itself_come_back() -> None:
     truth = Variances(9000.0, 3000.0, 2000.0, (1500.0, 1500.0), (1200.0, 300.0))
-    found = [estimate_variances(simulated(np.random.default_rng(s), truth)) for s in range(4)]
+    found = [estimate_variances(simulated(np.random.default_rng(s), truth, n_images=200)) for s in range(4)]
     mean = np.mean([f.vector() for f in found], axis=0)
     # Shared variances rest on 5 and 3 coefficients: only their order can come back.
     named = [0, 1, 2, 5, 6]
