@@ -24,6 +24,9 @@ def import_data(
     mapping: Annotated[
         Path | None, typer.Option(help="For --reader csv: which files and columns hold what.", show_default=False)
     ] = None,
+    no_pictures: Annotated[
+        bool, typer.Option("--no-pictures", help="Keep ratings whose pictures are not there; nobody looks at pictures.")
+    ] = False,
     near: Annotated[int, typer.Option(help="Differing bits, of 64, at which two pictures are still the same.")] = 4,
     json: Annotated[bool, typer.Option("--json", help="Print the record of the import and nothing else.")] = False,
 ) -> None:
@@ -36,7 +39,7 @@ def import_data(
     from beholder.store import Store
 
     store = Store(to)
-    source = any_reader_of(reader, mapping, store.path(f"images/{reader}"))
+    source = any_reader_of(reader, mapping, store.path(f"images/{reader}"), not no_pictures)
     with Console(stderr=True).status(f"reading {data}"):
         dataset = source.read(data)
     provenance = {"folder": str(data.absolute()), "versions": versions()}

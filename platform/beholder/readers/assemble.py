@@ -32,6 +32,7 @@ def assemble(
     image_columns: Sequence[str] = (),
     user_columns: Sequence[str] = (),
     users: pd.DataFrame | None = None,
+    need_pictures: bool = True,
 ) -> Dataset:
     """The tidy tables of a set of ratings.
 
@@ -51,6 +52,8 @@ def assemble(
         Columns of `rows` that say something of the image or of the person, where they are there.
     users : DataFrame, optional
         `user_id` and what else a file says of people.
+    need_pictures : bool
+        Without, nobody looks at pictures: every rating stays, and the images have no path.
 
     Raises
     ------
@@ -68,16 +71,16 @@ def assemble(
     images, prompts = with_prompts(images, name)
     rows["prompt_id"] = rows["image_id"].map(images.set_index("image_id")["prompt_id"])
 
-    unanswered = rows[rows["score"].isna()].assign(reason="no score")
+    unanswered = rows[rows["score"].isna()].assign(reason="no rating")
     answered = rows[rows["score"].notna()].astype({"score": np.int64})
     answered, repeats = settle_repeats(answered.assign(order_=np.arange(len(answered))), "order_")
-    images, absent, seen = with_pictures(folder, images)
+    images, absent, seen = with_pictures(folder, images) if need_pictures else _without_pictures(images)
     reason = answered["image_id"].map(absent)
     here = reason.isna()
     people, known = _with_file(people, users, name)
     found = [*notes, *of_images, *of_people, *known, *repeats, *seen]
     if len(unanswered):
-        found.append(Note("rows without a score, set aside", len(unanswered)))
+        found.append(Note("rows without a rating, set aside", len(unanswered)))
     for why in sorted(set(absent.values())):
         found.append(Note(f"ratings set aside: {why}", int((reason == why).sum())))
     return Dataset(
@@ -146,7 +149,7 @@ def with_pictures(
             f"none of {len(paths)} rated images is in {folder.root} (first {images['file'].iloc[0]!r}; "
             f"{len(folder.pictures)} image files there)",
             "the pictures of the release in the folder or below it",
-            "unpack the pictures there",
+            "unpack the pictures there, or import with --no-pictures for the ratings alone",
         )
     facts = iter(look_at([path for path in paths if path is not None]))
     absent: dict[str, str] = {}
@@ -159,6 +162,11 @@ def with_pictures(
             rows.append({str(k): v for k, v in row.items()} | seen)
     columns = [*images.columns.drop("file"), "path", "width", "height", "sha256", "dhash"]
     return pd.DataFrame(rows, columns=columns), absent, _of_pictures(rows, absent, len(folder.pictures.repaired))
+
+
+def _without_pictures(images: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str], list[Note]]:
+    """Images as the release describes them, unseen."""
+    return images.drop(columns="file"), {}, [Note("images of which only the names are known", len(images))]
 
 
 def _of_pictures(rows: Sequence[Mapping[str, Any]], absent: Mapping[str, str], repaired: int) -> list[Note]:

@@ -57,7 +57,15 @@ CATEGORIES = {
 
 @dataclass(frozen=True)
 class EvaReader:
-    """Reader of the repository, with its pictures unpacked; reads the votes its authors filtered."""
+    """Reader of the repository, with its pictures unpacked; reads the votes its authors filtered.
+
+    Attributes
+    ----------
+    need_pictures : bool
+        Whether ratings of images that are not there are set aside; without, all stay and the images have no path.
+    """
+
+    need_pictures: bool = True
 
     name: ClassVar[str] = "eva"
 
@@ -96,6 +104,7 @@ class EvaReader:
             [*notes, *of_users],
             image_columns=["category"],
             users=users,
+            need_pictures=self.need_pictures,
         )
 
 

@@ -29,7 +29,15 @@ MEANS = "FLICKR-AES_image_score.txt"
 
 @dataclass(frozen=True)
 class FlickrAesReader:
-    """Reader of the unpacked release."""
+    """Reader of the unpacked release.
+
+    Attributes
+    ----------
+    need_pictures : bool
+        Whether ratings of images that are not there are set aside; without, all stay and the images have no path.
+    """
+
+    need_pictures: bool = True
 
     name: ClassVar[str] = "flickr_aes"
 
@@ -60,7 +68,15 @@ class FlickrAesReader:
             table = _positional(means, r"\s+", skip_header=False)
             score = table.drop_duplicates("file").set_index("file")["score"].astype("float64")
             rows["release_score"] = rows["file"].map(score)
-        return assemble(release, self.name, rows, linear_scale(1, 5, 1), notes, image_columns=["release_score"])
+        return assemble(
+            release,
+            self.name,
+            rows,
+            linear_scale(1, 5, 1),
+            notes,
+            image_columns=["release_score"],
+            need_pictures=self.need_pictures,
+        )
 
 
 def _positional(path: Path, separator: str, *, skip_header: bool) -> pd.DataFrame:

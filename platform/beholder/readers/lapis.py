@@ -50,7 +50,15 @@ OF_IMAGE = ("release_image_id", "artist", "title", "style", "genre", "4_styles",
 
 @dataclass(frozen=True)
 class LapisReader:
-    """Reader of the unpacked release."""
+    """Reader of the unpacked release.
+
+    Attributes
+    ----------
+    need_pictures : bool
+        Whether ratings of images that are not there are set aside; without, all stay and the images have no path.
+    """
+
+    need_pictures: bool = True
 
     name: ClassVar[str] = "lapis"
 
@@ -92,6 +100,7 @@ class LapisReader:
             image_columns=[c for c in OF_IMAGE if c in rows.columns],
             user_columns=people,
             users=users if len(users.columns) > 1 else None,
+            need_pictures=self.need_pictures,
         )
 
 

@@ -55,7 +55,15 @@ OF_IMAGE = ("prompt", "group", "style", "type", "generator", "seed")
 
 @dataclass(frozen=True)
 class PamelaReader:
-    """Reader of the unpacked `PAMELA.zip`."""
+    """Reader of the unpacked `PAMELA.zip`.
+
+    Attributes
+    ----------
+    need_pictures : bool
+        Whether ratings of images that are not there are set aside; without, all stay and the images have no path.
+    """
+
+    need_pictures: bool = True
 
     name: ClassVar[str] = "pamela"
 
@@ -85,6 +93,7 @@ class PamelaReader:
             [*notes, Note(f"people in the release ({PEOPLE})", rows["user_id"].nunique())],
             image_columns=pictures,
             user_columns=people,
+            need_pictures=self.need_pictures,
         )
 
 

@@ -44,7 +44,15 @@ PEOPLE: Aliases = {
 
 @dataclass(frozen=True)
 class ParaReader:
-    """Reader of the unpacked release."""
+    """Reader of the unpacked release.
+
+    Attributes
+    ----------
+    need_pictures : bool
+        Whether ratings of images that are not there are set aside; without, all stay and the images have no path.
+    """
+
+    need_pictures: bool = True
 
     name: ClassVar[str] = "para"
 
@@ -73,7 +81,7 @@ class ParaReader:
         rows["file"] = "imgs/" + rows["session_id"] + "/" + rows["image_name"]
         uneven = int((rows["score"].notna() & (rows["score"] % 125 != 0)).sum())
         if uneven:
-            notes.append(Note("scores between the half points that the scale has, kept", uneven))
+            notes.append(Note("ratings between the half points of the scale, kept", uneven))
         rows, of_split = self._with_split(release, rows)
         users, of_users = self._users(release)
         return assemble(
@@ -84,6 +92,7 @@ class ParaReader:
             [Note("ratings read", len(rows)), *notes, *of_split, *of_users],
             image_columns=["session_id", "semantic"],
             users=users,
+            need_pictures=self.need_pictures,
         )
 
     def _with_split(self, release: ReleaseFolder, rows: pd.DataFrame) -> tuple[pd.DataFrame, list[Note]]:

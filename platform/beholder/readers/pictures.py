@@ -86,12 +86,16 @@ class PictureFiles:
         self.repaired: set[str] = set()
         self._by_name: dict[str, list[str]] = defaultdict(list)
         self._by_stem: dict[str, list[str]] = defaultdict(list)
+        self._by_number: dict[str, list[str]] = defaultdict(list)
         self._by_folded: dict[str, list[str]] = defaultdict(list)
         self._by_masked: dict[str, list[str]] = defaultdict(list)
         for relative in files:
             name = relative.rpartition("/")[2]
             self._by_name[name].append(relative)
-            self._by_stem[name.rpartition(".")[0]].append(relative)
+            stem = name.rpartition(".")[0]
+            self._by_stem[stem].append(relative)
+            if stem.isdigit():
+                self._by_number[stem.lstrip("0")].append(relative)
             self._by_folded[_folded(name)].append(relative)
             self._by_masked[_masked(name)].append(relative)
 
@@ -99,7 +103,9 @@ class PictureFiles:
         return sum(map(len, self._by_name.values()))
 
     def find(self, name: str) -> Path | None:
-        """The file that a release calls `name`: a path or a bare name, with or without suffix; None if there is none.
+        """The file that a release calls `name`; None if there is none.
+
+        A path or a bare name, with or without suffix; a number finds `0012.png` too.
 
         Raises
         ------
@@ -110,7 +116,7 @@ class PictureFiles:
         bare = wanted.rpartition("/")[2]
         candidates = self._by_name.get(bare)
         if not candidates and Path(bare).suffix.lower() not in SUFFIXES:
-            candidates = self._by_stem.get(bare)
+            candidates = self._by_stem.get(bare) or (self._by_number.get(bare.lstrip("0")) if bare.isdigit() else None)
         if candidates:
             return self._best(wanted, candidates)
         candidates = self._by_folded.get(_folded(bare)) or self._by_masked.get(_masked(bare))

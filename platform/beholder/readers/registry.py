@@ -22,8 +22,7 @@ from beholder.readers.para import ParaReader
 from beholder.readers.pickapic import PickAPicReader
 
 READERS = tuple(ABOUT)
-_RATINGS: Mapping[str, Callable[[], Reader]] = {
-    "avt": AvtReader,
+_RATINGS: Mapping[str, Callable[[bool], Reader]] = {
     "eva": EvaReader,
     "flickr_aes": FlickrAesReader,
     "lapis": LapisReader,
@@ -53,12 +52,16 @@ def reader_of(name: str, mapping: Path | None = None) -> Reader:
                 "reader 'csv' without a mapping", remedy="give --mapping FILE, which names files and columns"
             )
         return CsvReader(mapping)
+    if name == "avt":
+        return AvtReader()
     if name not in _RATINGS:
-        raise UserError(f"reader {name!r} reads comparisons, not ratings", ", ".join(("csv", *_RATINGS)))
-    return _RATINGS[name]()
+        raise UserError(f"reader {name!r} reads comparisons, not ratings", ", ".join(("avt", "csv", *_RATINGS)))
+    return _RATINGS[name](True)
 
 
-def any_reader_of(name: str, mapping: Path | None, pictures: Path) -> Reader | ComparisonReader:
+def any_reader_of(
+    name: str, mapping: Path | None, pictures: Path, need_pictures: bool = True
+) -> Reader | ComparisonReader:
     """The reader with this name, of ratings or of comparisons.
 
     Parameters
@@ -68,6 +71,13 @@ def any_reader_of(name: str, mapping: Path | None, pictures: Path) -> Reader | C
         As in `reader_of`.
     pictures : path
         Where pictures are written that a release holds inside its tables.
+    need_pictures : bool
+        Whether ratings of images that are not there are set aside. Comparisons are always kept.
+
+    Raises
+    ------
+    UserError
+        As in `reader_of`, or for a reader that cannot do without pictures.
     """
     _check(name, mapping)
     comparisons: dict[str, ComparisonReader] = {
@@ -76,7 +86,13 @@ def any_reader_of(name: str, mapping: Path | None, pictures: Path) -> Reader | C
         "imagerewarddb": ImageRewardReader(),
         "pickapic": PickAPicReader(pictures),
     }
-    return comparisons[name] if name in comparisons else reader_of(name, mapping)
+    if name in comparisons:
+        return comparisons[name]
+    if need_pictures:
+        return reader_of(name, mapping)
+    if name not in _RATINGS:
+        raise UserError(f"reader {name!r} without pictures", ", ".join((*_RATINGS, *comparisons)))
+    return _RATINGS[name](False)
 
 
 def _check(name: str, mapping: Path | None) -> None:

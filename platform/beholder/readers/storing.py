@@ -19,8 +19,6 @@ from beholder.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
-IMAGES = "_images"
-
 
 @dataclass(frozen=True, eq=False)
 class Imported:
@@ -82,11 +80,11 @@ def store_dataset(
             f"{dataset.name} is in {store.root} from reader {before['reader']!r}",
             remedy="use another --to, or name the folder of your set differently",
         )
-    tables = _tables(dataset)
+    tables = _tables(store, dataset)
     shared, same_people = [], {}
     for other in _others(store, dataset.name):
-        theirs = _with_hashes(store.read_table(f"{other}{IMAGES}"))
-        if "images" in tables:
+        if "images" in tables and store.has_table(f"{other}_images"):
+            theirs = _with_hashes(store, store.read_table(f"{other}_images"))
             _refuse_clash(dataset.name, tables["images"], other, theirs)
             shared.append(overlap(tables["images"], theirs, near).assign(other_dataset=other))
         people = _people(store, other) & set(tables["users"]["user_id"] if "users" in tables else ())
@@ -116,7 +114,7 @@ def store_dataset(
     return Imported(dataset.name, rows, record["counts"], overlaps, same_people, record)
 
 
-def _tables(dataset: Dataset | Comparisons) -> dict[str, pd.DataFrame]:
+def _tables(store: Store, dataset: Dataset | Comparisons) -> dict[str, pd.DataFrame]:
     """The tables that have rows, checked."""
     tables: dict[str, pd.DataFrame] = {}
     if isinstance(dataset, Dataset):
@@ -128,8 +126,10 @@ def _tables(dataset: Dataset | Comparisons) -> dict[str, pd.DataFrame]:
             tables["preferences"] = dataset.preferences
         if not tables:
             raise TableError(f"{dataset.name}: no pair with an answer", "at least one vote or preference")
-    if len(dataset.images):
-        tables["images"] = _with_hashes(check_images(dataset.images))
+    if len(dataset.images) and "path" in dataset.images.columns:
+        tables["images"] = _with_hashes(store, check_images(dataset.images))
+    elif len(dataset.images):
+        tables["image_metadata"] = dataset.images
     if len(dataset.users):
         tables["users"] = check_users(dataset.users)
     tables["prompts"] = dataset.prompts
@@ -155,20 +155,20 @@ def _write(
 
 
 def _others(store: Store, name: str) -> list[str]:
-    """Other sets with a table of images."""
-    found = (p.stem.removesuffix(IMAGES) for p in store.path("tables").glob(f"*{IMAGES}.parquet"))
-    return sorted(other for other in found if other != name)
+    """Other sets with a table of images or people."""
+    found = {
+        p.stem.rpartition("_")[0] for t in ("images", "users") for p in store.path("tables").glob(f"*_{t}.parquet")
+    }
+    return sorted(found - {name})
 
 
-def _with_hashes(images: pd.DataFrame) -> pd.DataFrame:
+def _with_hashes(store: Store, images: pd.DataFrame) -> pd.DataFrame:
     """Images with `dhash`, computed from the files where a table has none; missing where a file is gone."""
-    if "dhash" in images.columns:
-        return images
-    from pathlib import Path
-
     import pandas as pd
 
-    paths = [Path(p) for p in images["path"]]
+    if "dhash" in images.columns:
+        return images
+    paths = [store.path(p) for p in images["path"]]
     here = [p for p in paths if p.is_file()]
     hashes = {p: facts["dhash"] for p, facts in zip(here, look_at(here), strict=True) if facts is not None}
     return images.assign(dhash=pd.Series([hashes.get(p) for p in paths], index=images.index, dtype="str"))

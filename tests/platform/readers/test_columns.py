@@ -106,6 +106,8 @@ def test_files_are_found_nearest_first_and_archives_named(tmp_path: Path) -> Non
         ("./release/b/x.jpg", "b/x.jpg"),
         ("b\\x.jpg", "b/x.jpg"),
         ("y", "y.png"),
+        ("12", "0012.png"),
+        ("012", "0012.png"),
         ("Y.PNG", "y.png"),
         (unicodedata.normalize("NFD", "café.jpg"), "café.jpg"),
         ("cafÃ©.jpg", "café.jpg"),
@@ -119,7 +121,7 @@ def test_files_are_found_nearest_first_and_archives_named(tmp_path: Path) -> Non
 def test_pictures_are_found_by_the_names_a_release_may_use(
     tmp_path: Path, draw, wanted: str, found: str | None
 ) -> None:
-    for k, name in enumerate(("a/x.jpg", "b/x.jpg", "y.png", "café.jpg")):
+    for k, name in enumerate(("a/x.jpg", "b/x.jpg", "y.png", "café.jpg", "0012.png")):
         draw(tmp_path / name, k)
     path = ReleaseFolder(tmp_path, "a set").pictures.find(wanted)
     assert path == (None if found is None else tmp_path / found)

@@ -179,7 +179,8 @@ def test_hashes_are_computed_for_tables_without_them(tmp_path: Path, flickr: Pat
     store = Store(tmp_path / "store")
     put(store, "flickr_aes", FlickrAesReader().read(flickr))
     images = store.read_table("flickr_aes_images").drop(columns="dhash")
-    store.write_table("flickr_aes_images", images)
+    relative = [f"../flickr/40K/{Path(p).name}" for p in images["path"]]
+    store.write_table("flickr_aes_images", images.assign(path=relative))
     done = put(store, "csv", CsvReader(tmp_path / "mapping.yaml").read(own))
     assert done.overlaps == {"flickr_aes": 2}
 
@@ -198,6 +199,22 @@ def test_comparisons_are_stored_as_votes_with_their_pictures(tmp_path: Path, dra
     assert check_votes(read_table(tables / "pickapic_votes.parquet", "votes"))["choice"].tolist() == ["tie"]
     paths = pd.read_parquet(tables / "pickapic_images.parquet")["path"]
     assert [Path(p).parent for p in paths] == [tmp_path / "store" / "images" / "pickapic"] * 2
+
+
+def test_ratings_alone_are_imported_when_asked_for(flickr: Path, tmp_path: Path) -> None:
+    for path in (flickr / "40K").iterdir():
+        path.unlink()
+    with pytest.raises(StoreError, match="--no-pictures for the ratings alone"):
+        FlickrAesReader().read(flickr)
+    text = shown("--reader", "flickr_aes", "--data", flickr, "--to", tmp_path / "store", "--no-pictures")
+    assert "5  ratings" in text
+    assert "images of which only the names are known: 4" in text
+    tables = tmp_path / "store" / "tables"
+    assert len(check_ratings(read_table(tables / "flickr_aes_ratings.parquet", "ratings"))) == 5
+    assert len(pd.read_parquet(tables / "flickr_aes_image_metadata.parquet")) == 4
+    assert not (tables / "flickr_aes_images.parquet").exists()
+    with pytest.raises(UserError, match="'avt' without pictures"):
+        any_reader_of("avt", None, tmp_path, False)
 
 
 def test_every_reader_is_found_and_says_what_it_reads(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_images_of_one_prompt_share_its_id(folder: Path) -> None:
 
 def test_broken_pictures_empty_answers_and_copies_are_counted(folder: Path, noted) -> None:
     d = PamelaReader().read(folder)
-    assert sorted(d.set_aside["reason"]) == ["image missing", "image undecodable", "no score"]
+    assert sorted(d.set_aside["reason"]) == ["image missing", "image undecodable", "no rating"]
     assert noted(d, "images left out, undecodable: pamela_66") == 1
     assert noted(d, "rows that repeat another one") == 1
     assert noted(d, "images of test_unseen that are in train") == 1

@@ -65,8 +65,8 @@ def test_tables_scale_and_sessions(folder: Path, noted, accounted) -> None:
     assert d.scale["levels"] == [0, 125, 250, 375, 500, 625, 750, 875, 1000]
     paths = d.images.set_index("image_id")["path"]
     assert paths["para_session9_iaa_pub1_"].endswith("imgs/session9/iaa_pub1_.jpg")
-    assert d.set_aside["reason"].tolist() == ["no score"]
-    assert noted(d, "without a score") == 1
+    assert d.set_aside["reason"].tolist() == ["no rating"]
+    assert noted(d, "without a rating") == 1
     assert set(d.ratings.columns) >= {"qualityScore", "contentPreference", "imgEmotion"}
     assert d.images.set_index("image_id").loc["para_session2_iaa_pub2_", "semantic"] == "food"
 
