@@ -307,3 +307,52 @@ def test_a_database_of_another_version_is_refused_with_the_remedy(store: Store) 
         database.execute("update alembic_version set version_num = '451aebb31d03'")
     with pytest.raises(StoreError, match="mlflow db upgrade"):
         Tracker(store, "study")
+
+
+@pytest.mark.slow
+def test_a_server_keeps_the_same(
+    tmp_path: Path, training: TrainingRun, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real MLflow server, which keeps the artifacts too."""
+    import socket
+    import time
+    import urllib.request
+
+    import mlflow
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shutil.copy(empty_database, tmp_path / "server.db")
+    places = [
+        "--backend-store-uri",
+        f"sqlite:///{tmp_path}/server.db",
+        "--artifacts-destination",
+        str(tmp_path / "art"),
+    ]
+    command = [sys.executable, "-m", "mlflow", "server", *places, "--port", str(port), "--workers", "1"]
+    server = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"{uri}/health", timeout=1).read()
+                break
+            except OSError:
+                assert server.poll() is None
+                time.sleep(0.2)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        store = Store(tmp_path / "store")
+        tracker = Tracker(store, "study")
+        first = tracker.log(training)
+        assert Tracker(store, "study").log(training) == first
+        tracker.promote(first.version)
+        assert not (store.root / "mlflow.db").exists()
+        assert [run.info.status for run in Seen(store).runs()] == ["FINISHED"]
+        mlflow.set_tracking_uri(uri)
+        found = mlflow.pyfunc.load_model(tracker.model_uri()).predict(training.model.example)
+        pd.testing.assert_frame_equal(found, training.model.answer, check_exact=True)
+    finally:
+        mlflow.set_tracking_uri(None)
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
