@@ -183,6 +183,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _title(value: Any) -> str:
+    if not _text(value).isprintable():
+        raise _ProblemError("one line of printable text")
+    return str(value)
+
+
 def _condition(value: Any) -> str:
     if not isinstance(value, str) or not value.strip() or ":" in value or "," in value:
         raise _ProblemError("the name of a condition, without colon and comma")
@@ -265,7 +271,7 @@ _SIZE: dict[str, Reader] = {name: _or_none(_whole(1)) for name in ("participants
 _FIELDS: dict[str, Reader | tuple[type, dict[str, Reader]]] = {
     "focal": _condition,
     "contrasts": _contrasts,
-    "title": _text,
+    "title": _title,
     "confidence": _number(0.5, 1, "a number between .5 and 1"),
     "permutations": _whole(99),
     "seed": _whole(0),

@@ -1,8 +1,8 @@
 """Compute every number of a bundle again from its tables and plan, and compare.
 
-Text, counts and whether a check passed must be the same; other numbers may differ by a relative 1e-9, which is what
-other versions of the numerical libraries and other processors bring. Files whose digest is not the manifest's are
-differences too, whether or not a number follows them.
+Text, counts and whether a check passed must be the same; other numbers may differ by a relative 1e-9 (near zero by
+1e-12), which is what other versions of the numerical libraries and other processors bring. Files whose digest is not
+the manifest's are differences too, whether or not a number follows them.
 """
 
 from __future__ import annotations

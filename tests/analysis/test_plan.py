@@ -54,7 +54,7 @@ names = st.text(
 
 @given(
     conditions=st.lists(names, min_size=2, max_size=5, unique=True),
-    title=st.text(min_size=1, max_size=20).filter(str.strip),
+    title=st.text(min_size=1, max_size=20).filter(lambda text: text.strip() and text.isprintable()),
     confidence=st.floats(0.51, 0.999),
     seed=st.integers(0, 2**40),
     people=st.sampled_from(["new", "these"]),
@@ -100,6 +100,7 @@ def test_every_plan_survives_yaml(conditions, title, confidence, seed, people, r
         ({"focal": "population"}, "focal 'population' is in no contrast"),
         ({"margins": [0, 500]}, "margins: found [0, 500]; allowed: [first, last, step]"),
         ({"size": {"prompts": 0}}, "size.prompts: found 0"),
+        ({"title": "A\x85B"}, "title: found 'A\\x85B'; allowed: one line of printable text"),
         ({"size": 100}, "size: found 100; allowed: a mapping with participants, prompts, votes"),
         ({"exclusions": {"side_p_below": 2}}, "exclusions.side_p_below: found 2"),
         ({"contrast": []}, "contrast: unknown key; allowed: focal, contrasts"),

@@ -116,7 +116,8 @@ class AtBatch(Quiet):
 
 
 def interrupt() -> None:
-    """What Ctrl-C does."""
+    """What Ctrl-C does, also where the tests run in the background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.raise_signal(signal.SIGINT)
 
 
@@ -127,6 +128,7 @@ def working(count: int) -> list[Item]:
 
 def drive(folder: str, kind: str, address: str, workers: str, count: str) -> None:
     """A programme of its own that runs `count` items, for tests that kill it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what is started in the background
     store = Store(folder)
     backend = InProcess(store) if kind == "inprocess" else RayPool(store, address=address, workers=int(workers))
     with Engine(store, backend, Quiet()) as engine:
