@@ -74,14 +74,13 @@ def stored(lines: Path) -> dict[str, Counted]:
 
 
 def counted_cells(
-    cells: Sequence[Cell], replicates: int, seed: int, lines: Path, tell: Callable[[str], None]
+    cells: Sequence[Cell], keys: Sequence[str], replicates: int, seed: int, lines: Path, tell: Callable[[str], None]
 ) -> list[Counted]:
-    """Results in the order of the cells; what `lines` holds is not run again."""
+    """Results in the order of the cells and their keys; what `lines` holds is not run again."""
     done = stored(lines)
     lines.parent.mkdir(parents=True, exist_ok=True)
     found = []
-    for at, cell in enumerate(cells, start=1):
-        key = key_of(cell, replicates, seed)
+    for at, (cell, key) in enumerate(zip(cells, keys, strict=True), start=1):
         label = f"{at}/{len(cells)} {cell.name}"
         if key in done:
             tell(f"{label}: stored")
@@ -120,9 +119,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument("--lines", type=Path, default=Path("store/validation.jsonl"), help="finished cells")
     given = options.parse_args(arguments)
     cells = chosen(given.only)
+    keys = [key_of(cell, given.replicates, given.seed) for cell in cells]  # of the code as it was loaded
     counted = counted_cells(
-        cells, given.replicates, given.seed, given.lines, lambda text: print(text, file=sys.stderr, flush=True)
+        cells, keys, given.replicates, given.seed, given.lines, lambda text: print(text, file=sys.stderr, flush=True)
     )
+    if keys != [key_of(cell, given.replicates, given.seed) for cell in cells]:
+        raise SystemExit("source files changed during the run: run again, what they do not touch is stored")
     command = f"python tests/validation/run.py --out {given.out} --replicates {given.replicates} --seed {given.seed}"
     if given.only:
         command += " --only " + shlex.join(given.only)
@@ -132,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seed=given.seed,
         minutes=minutes(counted),
         versions=", ".join(f"{name} {version}" for name, version in package_versions()),
-        sources=digest_of([key_of(cell, given.replicates, given.seed) for cell in cells])[:12],
+        sources=digest_of(keys)[:12],
     )
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(page(cells, counted, head), encoding="utf-8")
