@@ -71,6 +71,8 @@ def evaluate_tables(context: Context, prefix: str, inputs: Sequence[str], label:
     def compute() -> Tables:
         return {prefix + name: table for name, table in evaluate_plan(plan, *map(context.load, inputs)).items()}
 
+    # Of a run that finds its tables as of one that makes them.
+    context.digests.update((name, context.digest(name)) for name in inputs)
     made = context.derive(label, compute, version=STEP_VERSION, inputs=inputs, settings=settings)
     return {name.removeprefix(prefix): table for name, table in made.items()}
 

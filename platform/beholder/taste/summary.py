@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from beholder.taste.verdict import CROWDS, PERSONAL, SPLITS, cautions, verdicts
+from beholder.taste.verdict import CROWDS, PERSONAL, SPLITS, cautions, identity_sentences, verdicts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,6 +47,7 @@ def evaluation_summary(
     sentences = [v.text for v in verdicts(differences, confidence)]
     if not sentences:
         sentences = [f"No verdict: it compares {PERSONAL} with {' and '.join(CROWDS)}, and not all were evaluated."]
+    sentences += identity_sentences(tables["disagreement"], confidence)
     return [*shown, *_listed("Can personal taste be shown?", sentences)]
 
 

@@ -115,6 +115,22 @@ def _verdict(split: str, gains: tuple[Gain, ...], n_users: int, p: float, confid
     return Verdict(split, shown, worse and not shown, gains, p, text)
 
 
+def identity_sentences(disagreement: pd.DataFrame, confidence: float) -> tuple[str, ...]:
+    """What the personal model knows where two people disagree: a narrower question than the verdict's.
+
+    The permutation of identities speaks of these people and these images, not of new prompts: it may find personal
+    knowledge that is too little, or too bound to these prompts, to show in the share of all pairs.
+    """
+    rows = disagreement[(disagreement["model"] == PERSONAL) & (disagreement["margin"] == 0)]
+    return tuple(
+        f"{row['split']}: where two of these people disagree about two of these images, {PERSONAL} is right in "
+        f"{100 * row['accuracy']:.1f} % ({100 * confidence:g} % CI {100 * row['ci_low']:.1f} to "
+        f"{100 * row['ci_high']:.1f}; a model that knows no persons: 50), permutation of identities "
+        + ("p < .001." if row["p_permutation"] < 0.001 else f"p = {row['p_permutation']:.3f}.")
+        for row in rows.to_dict("records")
+    )
+
+
 def cautions(ratings: pd.DataFrame, ladder: pd.DataFrame) -> tuple[str, ...]:
     """What limits the numbers: how many people, prompts and answers there are, ties, repeats, what noise allows.
 
