@@ -54,6 +54,7 @@ def run(context: Context) -> None:
     plan = context.plan
     sections = {name: getattr(plan, name).model_dump(mode="json") for name in ("steer", "generate", "embed")}
     settings = {"seed": plan.seed, **sections}
+    context.digests["trained"] = context.digest("trained")
     context.derive(
         "Steer", lambda: steer(context), version=STEP_VERSION, inputs=["trained"], settings=settings, shown=False
     )

@@ -32,6 +32,7 @@ def run(context: Context) -> None:
         result = steering_consistency(steered, rng=stream, condition="own", confidence=plan.analysis.confidence)
         return {"steering_consistency": result.to_frame().assign(summary=result.summary())}
 
+    context.digests["steered"] = context.digest("steered")
     settings = {"seed": plan.seed, "confidence": plan.analysis.confidence}
     made = context.derive("Consistency", compute, version=STEP_VERSION, inputs=["steered"], settings=settings)
     print(made["steering_consistency"]["summary"].iloc[0])

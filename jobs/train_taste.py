@@ -40,6 +40,8 @@ def model_folder(context: Context, name: str) -> Path:
 def run(context: Context) -> None:
     """Fit, save, log, and name the champion."""
     settings = context.plan.taste.model_dump(mode="json") | {"seed": context.plan.seed}
+    # Of a run that finds its tables as of one that makes them.
+    context.digests.update((name, context.digest(name)) for name in INPUTS)
     made = context.derive(
         "Train reward models",
         lambda: {"trained": fit_all(context)},

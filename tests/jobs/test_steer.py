@@ -169,6 +169,7 @@ def test_a_second_run_does_nothing(steered: TinyStudy) -> None:
     context = steered.context(progress=StopAfter(1))
     steer.run(context)
     assert context.counts == {"found": 1}
+    assert context.digests == {name: context.digest(name) for name in ("trained", *TABLES)}
 
 
 def test_consistency_of_the_job_is_the_definition(steered: TinyStudy, tables: dict[str, pd.DataFrame]) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import train_taste
+from beholder.plans import Taste
 from beholder.steering.reward import Reward, folder_digest, pictures_of, raw_features
 from beholder.store import Store
 from beholder.taste.base import Ratings
@@ -127,15 +128,16 @@ def test_a_second_run_finds_everything_and_a_lost_database_is_filled_again(
 ) -> None:
     study = trained.copy(tmp_path / "store")
     written = (study.store / "records" / "tracking.json").stat().st_mtime_ns
-    context = study.context()
+    context, first = study.context(), trained.context()
     train_taste.run(context)
     assert context.counts == {"found": 1}
+    assert context.digests == {name: first.digest(name) for name in ("trained", *train_taste.INPUTS)}
     assert (study.store / "records" / "tracking.json").stat().st_mtime_ns == written
     shutil.copy(empty_database, study.store / "mlflow.db")
     (study.store / "records" / "tracking.json").unlink()
     train_taste.run(study.context())
     experiment = mlflow_client(study).get_experiment_by_name("beholder-tiny").experiment_id
-    assert len(mlflow_client(study).search_runs([experiment])) == 5
+    assert len(mlflow_client(study).search_runs([experiment])) == len(Taste().models)
 
 
 def test_the_champion_is_best_in_the_ladder_where_there_is_one(
