@@ -279,12 +279,15 @@ def _process_wide(uri: str) -> Generator[None, None, None]:
     """Make `uri` MLflow's own for a while: on SQLite its registry asks there for a model, whatever the client says."""
     import mlflow
 
-    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+    # MLflow writes what is set into the environment and reads it there: the variable alone holds the state before.
+    before = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)
     try:
         yield
     finally:
-        mlflow.set_tracking_uri(before)
+        mlflow.set_tracking_uri(None)
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
 
 
 def _make_database(path: Path, artifacts: Path) -> None:
