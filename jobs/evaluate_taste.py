@@ -204,25 +204,28 @@ def write_files(folder: Path, tables: Tables) -> None:
 
 def forecast(plan: Plan) -> Mapping[str, int]:
     """What the job would make from a plan's store."""
+    from beholder.taste.evaluate import rungs
+
     pairs = plan.generate.prompts * plan.generate.seeds_per_prompt * plan.rate.per_image
-    return {"predictions": 2 * len(plan.taste.models) * pairs}
+    return {"predictions": 2 * len(rungs(plan.taste.models)) * pairs}
 
 
 def forecast_data(source: Source, plan: Plan) -> Mapping[str, int]:
     """What the job would make from a data set."""
     from beholder.readers.registry import reader_of
+    from beholder.taste.evaluate import rungs
 
     reader = reader_of(source.reader, source.mapping)
     ratings = reader.read(source.folder).ratings
     pairs = len(ratings.drop_duplicates(["user_id", "image_id"]))
-    return {"features": ratings["image_id"].nunique(), "predictions": 2 * len(plan.taste.models) * pairs}
+    return {"features": ratings["image_id"].nunique(), "predictions": 2 * len(rungs(plan.taste.models)) * pairs}
 
 
 def options() -> argparse.ArgumentParser:
     """The job's own options."""
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument("--data", type=Path, metavar="DIR", help="evaluate on this public data set, not on the store's")
-    own.add_argument("--reader", default="avt", metavar="NAME", help="who reads --data: avt, csv (%(default)s)")
+    own.add_argument("--reader", default="avt", metavar="NAME", help="who reads --data, such as avt, csv (%(default)s)")
     own.add_argument("--mapping", type=Path, metavar="FILE", help="for --reader csv: which files and columns hold what")
     own.add_argument("--out", type=Path, metavar="DIR", help="where files go (evaluation/ in the store)")
     return own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -214,3 +215,28 @@ def test_one_user_is_refused() -> None:
 def test_prior_covariance_has_one_variance_a_block() -> None:
     problem, *_ = small_problem()
     np.testing.assert_array_equal(np.diag(own_covariance(problem, V)), [0.7, 0.3, 0.3, 0.6])
+
+
+def test_sds_know_that_images_of_a_prompt_share_more_than_the_design_sees() -> None:
+    """Prompts have effects of their own, shared and private; errors on new prompts are as large as said."""
+    rng = np.random.default_rng(11)
+    n_users, n_prompts, each = 40, 40, 4
+    phi = rng.standard_normal((n_prompts, 24)).repeat(each, 0) + 0.3 * rng.standard_normal((n_prompts * each, 24))
+    prompt = np.repeat(np.arange(n_prompts), each)
+    taste = 10 * rng.standard_normal(24) + 15 * rng.standard_normal((n_users, 24))
+    of_prompt = 60 * rng.standard_normal(n_prompts) + 100 * rng.standard_normal((n_users, n_prompts))
+    who, what = (a.ravel() for a in np.indices((n_users, n_prompts * each)))
+    score = 500 + (phi @ taste.T).T[who, what] + of_prompt[who, prompt[what]] + 80 * rng.standard_normal(len(who))
+    ids = np.array([f"i{k:03d}" for k in range(n_prompts * each)])
+    names = np.array([f"p{k:02d}" for k in prompt])
+    users = np.array([f"u{u:02d}" for u in who])
+    ratings = Ratings(users, ids[what], names[what], np.clip(score, 0, 1000))
+    design = Design(ids, phi, ("components",), (24,))
+    new = prompt[what] >= 30
+    model = EBSlopes().fit(ratings.take(~new), design, np.random.default_rng(0))
+    test = ratings.take(new)
+    p = model.predict(test.user_id, design.rows(test.image_id))
+    error = test.score - p.mean
+    assert 0.9 < (error / p.predictive_sd).std() < 1.1
+    bare = replace(model, spare_sd=0.0).predict(test.user_id, design.rows(test.image_id))
+    assert (error / bare.predictive_sd).std() > 1.1
