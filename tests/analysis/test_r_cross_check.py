@@ -168,7 +168,7 @@ def test_names_in_any_script_and_with_quotes(run: Run, monkeypatch: pytest.Monke
     monkeypatch.setenv("LC_ALL", locale)
     evil = 'o"wn \\ é 愛 [x]%s'
     votes = report_studies.votes(np.random.default_rng(8)).replace({"own": evil})
-    plan = report_studies.plan(focal=evil, contrasts=[f"{evil}:other", f"{evil}:population"], title='t"; quit() #\nq')
+    plan = report_studies.plan(focal=evil, contrasts=[f"{evil}:other", f"{evil}:population"], title='t"; quit() # q')
     assert_same(run(plan, votes, "--fast")[0], plan)
 
 
