@@ -38,7 +38,8 @@ with intervals of 95 %. Shares are given with their Monte Carlo standard errors;
 found. They are: rejection of a true hypothesis ≤ .07 (≤ .09 for dyadic clusters, and for permutations of 20 people or
 fewer); ≥ .02 for two-way clusters with 20 or more on either side and effects above 0, and for T2 (elsewhere a test may
 be conservative); coverage ≥ .93 (.92 for accuracies, .91 where the test's bound is .09). Bounds below a power were set
-before the run. "Fails" marks a naive way that rejects more than .07 or covers less than .93.
+before the run. Coverage without a bound, of the simultaneous intervals (max-T) and of T2's over resampled users, is
+reported only. "Fails" marks a naive way that rejects more than .07 or covers less than .93.
 
 Spreads (SDs) of votes are on the logit, in the order participants, prompts, interaction. What was planted is a mean
 over new people and new prompts (monitoring: these prompts), from quadrature or closed forms, so that no row is held to
@@ -48,8 +49,8 @@ Made by
 
     {command}
 
-(seed {seed}; {minutes} min of processor time; {versions}; digest of settings and source files {sources}).
-
+in {minutes} min of processor time, with {versions};
+digest of settings and source files {sources}.
 """
 
 
@@ -131,7 +132,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     head = HEAD.format(
         replicates=f"{given.replicates:,}",
         command=command,
-        seed=given.seed,
         minutes=minutes(counted),
         versions=", ".join(f"{name} {version}" for name, version in package_versions()),
         sources=digest_of(keys)[:12],
