@@ -128,24 +128,3 @@ def _components(crossed: Crossed, draws: Draws) -> ComponentDraws:
     g_all, v_error = _ratio(neither, neither_n), _ratio(same_cell, same_cell_n)
     v_image, v_user = g_all - g_image, g_all - g_user
     return ComponentDraws(v_image, v_user, g_all - v_image - v_user, v_error)
-
-
-def alpha_draws(crossed: Crossed, draws: Draws) -> Floats:
-    """Krippendorff's alpha with squared differences for every replicate, shape (B,); one rating a cell.
-
-    Images with a single distinct user are left out, as always for alpha.
-    """
-    return np.concatenate([_alpha(crossed, piece) for piece in draws.chunks()])
-
-
-def _alpha(crossed: Crossed, draws: Draws) -> Floats:
-    w, v = draws.users, draws.images
-    n, t, q = crossed.n, crossed.total, crossed.squares
-    n_i, t_i, q_i = n.T @ w, t.T @ w, q.T @ w
-    pairs_i = n_i**2 - n.T @ w**2
-    kept = v * (pairs_i > 0)
-    observed = _ratio(n_i * q_i - t_i**2, pairs_i)
-    observed = (kept * n_i * np.nan_to_num(observed)).sum(axis=0) / (kept * n_i).sum(axis=0)
-    n_a, t_a, q_a = ((kept * x).sum(axis=0) for x in (n_i, t_i, q_i))
-    copies = (kept**2 * (n.T @ w**2)).sum(axis=0)
-    return np.asarray(1 - observed / _ratio(n_a * q_a - t_a**2, n_a**2 - copies))

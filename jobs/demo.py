@@ -27,62 +27,68 @@ from beholder.engine.environment import instruction_set
 from beholder.plans import Plan
 from beholder.runs import Context, run_job, start
 
-STEPS = (
-    ("Generate images", generate, ("prompts", "images")),
-    ("Rate", simulate_ratings, ("ratings", "truth_ratings")),
-    ("Embed", embed, ("features", "prompt_vectors")),
-    ("Evaluate reward models", evaluate_taste, ("predictions", "predictions_dense", "ladder", "differences")),
-    ("Train reward models", train_taste, ("trained",)),
-    ("Steer prompts", steer, ("search_trace", "steered_images", "steered")),
-    ("Blind study", pairwise_study, ("trials", "votes", "truth_votes")),
-    ("Analyse", analyse, ("contrasts", "ranking", "consistency", "recovered")),
-)
-"""Title, job, and the tables it writes, in the order they are made."""
+STEPS = {
+    "Generate images": generate,
+    "Rate": simulate_ratings,
+    "Embed": embed,
+    "Evaluate reward models": evaluate_taste,
+    "Train reward models": train_taste,
+    "Steer prompts": steer,
+    "Blind study": pairwise_study,
+    "Analyse": analyse,
+}
+"""Title and job, in the order they run."""
 PUBLISHED = Path(__file__).parent / "studies" / "demo.digests.json"
 """Digests of the tables of the run that the documentation shows."""
 
 
 def run(context: Context) -> None:
     """Every step in turn, then what was planted beside what was recovered."""
-    for number, (title, job, _) in enumerate(STEPS, start=1):
+    made: dict[str, str] = {}
+    for number, (title, job) in enumerate(STEPS.items(), start=1):
         print(f"[{number}/{len(STEPS)}] {title}", file=sys.stderr)
         job.run(context)
-    print(summary(context))
+        for table in context.digests:
+            made.setdefault(table, title)
+    print(summary(context, made))
 
 
-def summary(context: Context) -> str:
-    """What was planted, what was recovered with its interval, and where to look further."""
+def summary(context: Context, made: Mapping[str, str]) -> str:
+    """What was planted, what was recovered with its interval, and where to look further.
+
+    `made` names the step that each table came from, in the order of making.
+    """
     rows = context.load("recovered").to_dict("records")
-    lines = ["", "What was planted, and what the study recovered (95 % intervals):"]
+    level = f"{100 * context.plan.analysis.confidence:g} %"
+    lines = ["", f"What was planted, and what the study recovered ({level} intervals):"]
     for row in rows:
         inside = "inside" if row["ci_low"] <= row["planted"] <= row["ci_high"] else "OUTSIDE"
         interval = f"{row['estimate']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
         lines.append(f"  {row['quantity']:<30} planted {row['planted']:.3f}   found {interval}   {inside}")
-    lines += ["", reproduction(context), f"Report:    {context.store.path('report/report.html')}"]
+    lines += ["", reproduction(context, made), f"Report:    {context.store.path('report/report.html')}"]
     lines.append(f"Dashboard: make dashboard STORE={context.store.root}")
     return "\n".join(lines)
 
 
-def reproduction(context: Context) -> str:
+def reproduction(context: Context, made: Mapping[str, str]) -> str:
     """Whether the tables are those of the published run, and if not, which step differs first."""
     published: dict[str, Any] = json.loads(PUBLISHED.read_text()) if PUBLISHED.exists() else {}
     if published.get("plan_hash") != context.plan.hash:
         return f"These tables are from a plan without published digests (plan {context.plan.hash[:12]})."
-    for title, _, tables in STEPS:
-        differing = [name for name in tables if context.digest(name) != published["tables"][name]]
-        if differing:
-            return (
-                f"First difference from the published run: {', '.join(differing)} of step {title!r}. Published on "
-                f"{published['instruction_set']}, this is {instruction_set()}; other processors and versions may "
-                "differ in last digits."
-            )
-    return "All tables are the same, to the last bit, as those of the published run."
+    differing = [name for name in made if context.digests[name] != published["tables"].get(name)]
+    if not differing:
+        return "All tables are the same, to the last bit, as those of the published run."
+    return (
+        f"First difference from the published run: table {differing[0]!r} of step {made[differing[0]]!r}. That run was "
+        f"on {published['instruction_set']}, this one is on {instruction_set()}; other processors and versions may "
+        "differ in last digits."
+    )
 
 
 def forecast(plan: Plan) -> Mapping[str, int]:
     """What all steps together would make."""
     total: dict[str, int] = {}
-    for _, job, _ in STEPS:
+    for job in STEPS.values():
         for name, count in job.forecast(plan).items():
             total[name] = max(total.get(name, 0), count)
     return total

@@ -12,13 +12,12 @@ import pandas as pd
 import pytest
 
 from analysis.agreement import rating_agreement
-from analysis.alpha import krippendorff_alpha
 from analysis.cli import main
 from analysis.component_spread import component_spread
 from analysis.components import Components, moment_components
 from analysis.errors import EstimateError, UserError
 from analysis.reml import reml_fit
-from analysis.resampling import Crossed, Draws, alpha_draws, component_draws
+from analysis.resampling import Crossed, Draws, component_draws
 from analysis.results import Population
 
 PRINTED = 1e-4
@@ -180,10 +179,6 @@ def test_everything_drawn_once_is_the_data(rng: np.random.Generator) -> None:
     )
     for name in ("v_image", "v_user", "v_within", "v_error"):
         assert getattr(drawn, name)[0] == pytest.approx(getattr(expected, name))
-    first = table[table["occasion"] == 1]
-    crossed = Crossed.of(first["y"], first["user_id"], first["image_id"])
-    alpha = krippendorff_alpha(first["y"], first["image_id"])
-    assert alpha_draws(crossed, Draws.once(crossed))[0] == pytest.approx(alpha)
 
 
 def test_intervals_cover(rng: np.random.Generator) -> None:

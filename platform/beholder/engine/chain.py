@@ -149,7 +149,8 @@ class _Flow:
         elif state is not None and state.attempt > self.engine.retries:
             self.failures += 1
             self.advance(0, 1)
-            self.guard.check(self.failures, lambda: self.ledger.row(short))
+            if self.guard.exceeded(self.failures):
+                self.guard.stop(self.failures, self.ledger.row(short))
         else:
             self.waiting[key] = Keyed(key, {**item, "_key": key})
 
@@ -160,8 +161,8 @@ class _Flow:
         self.computed += len(rows) - len(bad)
         self.failures += len(bad)
         self.advance(len(rows) - len(bad), len(bad))
-        if bad:
-            self.guard.check(self.failures, lambda: bad[0])
+        if bad and self.guard.exceeded(self.failures):
+            self.guard.stop(self.failures, bad[0])
         self._hand_on([row for row in rows if row["status"] == "ok"])
         self._tell_end()
 

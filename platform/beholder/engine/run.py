@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -171,15 +171,14 @@ class Engine:
             self.progress.stage(label or stage.name, len(first), done, failures) as advance,
             closing(self._compute(stage, maker, items, missing, ledger)) as batches,
         ):
-            if failures:
-                worst = first[failed & (attempts > self.retries)][0]
-                guard.check(failures, lambda: ledger.row(keys[worst].ljust(16, b"\0")))
+            if guard.exceeded(failures):
+                guard.stop(failures, next(ledger.rows(keys[first[failed & (attempts > self.retries)]])))
             for rows in batches:
                 bad = [row for row in rows if row["status"] == "failed"]
                 failures, computed = failures + len(bad), computed + len(rows) - len(bad)
                 advance(len(rows) - len(bad), len(bad))
-                if bad:
-                    guard.check(failures, lambda bad=bad: bad[0])  # type: ignore[misc]
+                if bad and guard.exceeded(failures):
+                    guard.stop(failures, bad[0])
         return StageRun(keys, done, computed, failures, time.perf_counter() - started, ledger)
 
     def close(self) -> None:
@@ -255,16 +254,21 @@ class FailureGuard:
     stage: Stage
     planned: int
 
-    def check(self, failures: int, example: Callable[[], Row]) -> None:
-        """Raise once more have failed than are allowed; `example` is one of their rows."""
+    @property
+    def allowed(self) -> int:
+        """Failed items that do not stop the run."""
         limit = self.engine.max_failed
-        allowed = max(TOLERATED, int(limit * self.planned)) if limit else 0
-        if failures <= allowed:
-            return
-        row = example()
+        return max(TOLERATED, int(limit * self.planned)) if limit else 0
+
+    def exceeded(self, failures: int) -> bool:
+        """Whether more have failed than are allowed."""
+        return failures > self.allowed
+
+    def stop(self, failures: int, row: Row) -> NoReturn:
+        """Raise, with the error of one of the failed rows."""
         raise EngineError(
             f"stage {self.stage.name!r}: {failures} of {self.planned} items failed, one of them with {row['error']}",
-            f"at most {allowed} failed items",
+            f"at most {self.allowed} failed items",
             f"look at the rows with status failed in {self.engine.store.root / 'ledger' / self.stage.name} "
             f"(this key {row['key'][:12]}, attempt {row['attempt']}), mend the cause, run again with more retries if "
             "they were used up",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from beholder.records import canonical_json
@@ -81,13 +81,3 @@ class KeyMaker:
 def content_of(item: Item) -> Item:
     """The part of an item that decides its result; names that start with "_" are only passed along."""
     return {name: value for name, value in item.items() if not name.startswith("_")}
-
-
-def keyed(stage: Stage, items: Iterable[Item]) -> list[Keyed]:
-    """Items with their keys, doubles removed (first one kept, order kept)."""
-    maker = KeyMaker(stage)
-    unique: dict[str, Item] = {}
-    for item in items:
-        key = maker.key(item)
-        unique.setdefault(key, {**item, "_key": key})
-    return [Keyed(k, item) for k, item in unique.items()]

@@ -11,15 +11,14 @@ the columns `1` to `4`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from beholder.readers.assemble import assemble
-from beholder.readers.base import Dataset, Note, Reader
+from beholder.readers.base import Dataset, Note
 from beholder.readers.columns import Aliases, linear_scale, named, need_ids, read_rows, refuse, ticks
-from beholder.readers.folder import ReleaseFolder
+from beholder.readers.folder import ReleaseFolder, ReleaseReader
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,22 +55,10 @@ CATEGORIES = {
 
 
 @dataclass(frozen=True)
-class EvaReader:
-    """Reader of the repository, with its pictures unpacked; reads the votes its authors filtered.
-
-    Attributes
-    ----------
-    need_pictures : bool
-        Whether ratings of images that are not there are set aside; without, all stay and the images have no path.
-    """
-
-    need_pictures: bool = True
+class EvaReader(ReleaseReader):
+    """Reader of the repository, with its pictures unpacked; reads the votes its authors filtered."""
 
     name: ClassVar[str] = "eva"
-
-    def variants(self) -> Mapping[str, Reader]:
-        """None."""
-        return {}
 
     def read(self, folder: Path) -> Dataset:
         """Read all filtered votes.

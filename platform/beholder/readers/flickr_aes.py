@@ -9,16 +9,15 @@ Layout: `FLICKR-AES_image_labeled_by_each_worker.csv` with one header line and t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from beholder.errors import TableError
 from beholder.readers.assemble import assemble
-from beholder.readers.base import Dataset, Note, Reader
+from beholder.readers.base import Dataset, Note
 from beholder.readers.columns import linear_scale, need_ids, refuse, ticks
-from beholder.readers.folder import ReleaseFolder
+from beholder.readers.folder import ReleaseFolder, ReleaseReader
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,22 +27,10 @@ MEANS = "FLICKR-AES_image_score.txt"
 
 
 @dataclass(frozen=True)
-class FlickrAesReader:
-    """Reader of the unpacked release.
-
-    Attributes
-    ----------
-    need_pictures : bool
-        Whether ratings of images that are not there are set aside; without, all stay and the images have no path.
-    """
-
-    need_pictures: bool = True
+class FlickrAesReader(ReleaseReader):
+    """Reader of the unpacked release."""
 
     name: ClassVar[str] = "flickr_aes"
-
-    def variants(self) -> Mapping[str, Reader]:
-        """None."""
-        return {}
 
     def read(self, folder: Path) -> Dataset:
         """Read all ratings; the release's own mean of an image is in `images.release_score`.

@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from beholder.errors import StoreError
+from beholder.readers.base import Reader
 from beholder.readers.columns import plain
 from beholder.readers.pictures import SUFFIXES, PictureFiles
 
 PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
+
+
+@dataclass(frozen=True)
+class ReleaseReader:
+    """What the readers of unpacked releases of ratings share.
+
+    Attributes
+    ----------
+    need_pictures : bool
+        Whether ratings of images that are not there are set aside; without, all stay and the images have no path.
+    """
+
+    need_pictures: bool = True
+
+    def variants(self) -> Mapping[str, Reader]:
+        """None: a release is read whole."""
+        return {}
 
 
 @dataclass(frozen=True)

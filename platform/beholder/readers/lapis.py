@@ -12,15 +12,14 @@ second ratings (kept as occasions), and file names whose encoding was broken.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from beholder.readers.assemble import assemble, split_notes
-from beholder.readers.base import Dataset, Note, Reader
+from beholder.readers.base import Dataset, Note
 from beholder.readers.columns import Aliases, linear_scale, named, need_ids, read_rows, ticks
-from beholder.readers.folder import ReleaseFolder
+from beholder.readers.folder import ReleaseFolder, ReleaseReader
 from beholder.readers.release import bare, image_split, listed_images, user_folds
 
 if TYPE_CHECKING:
@@ -49,22 +48,10 @@ OF_IMAGE = ("release_image_id", "artist", "title", "style", "genre", "4_styles",
 
 
 @dataclass(frozen=True)
-class LapisReader:
-    """Reader of the unpacked release.
-
-    Attributes
-    ----------
-    need_pictures : bool
-        Whether ratings of images that are not there are set aside; without, all stay and the images have no path.
-    """
-
-    need_pictures: bool = True
+class LapisReader(ReleaseReader):
+    """Reader of the unpacked release."""
 
     name: ClassVar[str] = "lapis"
-
-    def variants(self) -> Mapping[str, Reader]:
-        """None."""
-        return {}
 
     def read(self, folder: Path) -> Dataset:
         """Read all ratings; an image is known by its file name, `split` is the image lists' where they are there.

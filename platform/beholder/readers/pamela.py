@@ -10,15 +10,14 @@ is kept, nested ones as `outer.inner`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from beholder.readers.assemble import assemble, split_notes
-from beholder.readers.base import Dataset, Note, Reader
+from beholder.readers.base import Dataset, Note
 from beholder.readers.columns import Aliases, linear_scale, named, need_ids, read_rows, ticks
-from beholder.readers.folder import ReleaseFolder
+from beholder.readers.folder import ReleaseFolder, ReleaseReader
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,22 +53,10 @@ OF_IMAGE = ("prompt", "group", "style", "type", "generator", "seed")
 
 
 @dataclass(frozen=True)
-class PamelaReader:
-    """Reader of the unpacked `PAMELA.zip`.
-
-    Attributes
-    ----------
-    need_pictures : bool
-        Whether ratings of images that are not there are set aside; without, all stay and the images have no path.
-    """
-
-    need_pictures: bool = True
+class PamelaReader(ReleaseReader):
+    """Reader of the unpacked `PAMELA.zip`."""
 
     name: ClassVar[str] = "pamela"
-
-    def variants(self) -> Mapping[str, Reader]:
-        """None."""
-        return {}
 
     def read(self, folder: Path) -> Dataset:
         """Read all five splits, with the release's own split in `split`.

@@ -11,15 +11,14 @@ answers are kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from beholder.readers.assemble import assemble, split_notes
-from beholder.readers.base import Dataset, Note, Reader
+from beholder.readers.base import Dataset, Note
 from beholder.readers.columns import Aliases, linear_scale, named, need_ids, read_rows, ticks
-from beholder.readers.folder import ReleaseFolder
+from beholder.readers.folder import ReleaseFolder, ReleaseReader
 from beholder.readers.release import image_split, listed_images, user_folds
 
 if TYPE_CHECKING:
@@ -43,22 +42,10 @@ PEOPLE: Aliases = {
 
 
 @dataclass(frozen=True)
-class ParaReader:
-    """Reader of the unpacked release.
-
-    Attributes
-    ----------
-    need_pictures : bool
-        Whether ratings of images that are not there are set aside; without, all stay and the images have no path.
-    """
-
-    need_pictures: bool = True
+class ParaReader(ReleaseReader):
+    """Reader of the unpacked release."""
 
     name: ClassVar[str] = "para"
-
-    def variants(self) -> Mapping[str, Reader]:
-        """None."""
-        return {}
 
     def read(self, folder: Path) -> Dataset:
         """Read all ratings; `split` is train or test by image.

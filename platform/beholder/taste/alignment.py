@@ -79,27 +79,6 @@ class AlignmentFit:
     crossfitted: Floats
 
 
-def clause_mean(vectors: Floats, prompt_ids: Strings) -> tuple[Strings, Floats]:
-    """Mean embedding of each prompt's clauses.
-
-    Parameters
-    ----------
-    vectors : array, shape (m, t)
-        One row a clause.
-    prompt_ids : array of str, shape (m,)
-
-    Returns
-    -------
-    array of str, shape (P,)
-        The prompts, sorted.
-    array, shape (P, t)
-    """
-    prompts, where = np.unique(prompt_ids, return_inverse=True)
-    sums = np.zeros((len(prompts), vectors.shape[1]))
-    np.add.at(sums, where, vectors)
-    return prompts, sums / np.bincount(where)[:, None]
-
-
 def fit_alignment(
     features: Features,
     text: Floats,

@@ -12,7 +12,7 @@ from stages_for_tests import AtBatch, Square, interrupt, notes
 from beholder.engine.inprocess import InProcess
 from beholder.engine.progress import Quiet
 from beholder.engine.run import Engine
-from beholder.engine.stage import keyed
+from beholder.engine.stage import KeyMaker
 from beholder.errors import EngineError
 from beholder.store import Store
 
@@ -32,7 +32,7 @@ def test_rows_come_in_the_order_of_the_items(kind, engine_of):
     run = engine_of(kind).run(Square(), [{"n": n} for n in order])
     assert squares(run) == [n * n for n in order]
     assert (run.done, run.computed, run.failed) == (0, 30, 0)
-    assert [row["key"] for row in run.rows] == [key for key, _ in keyed(Square(), [{"n": n} for n in order])]
+    assert [row["key"] for row in run.rows] == [KeyMaker(Square()).key({"n": n}) for n in order]
 
 
 def test_backend_batches_and_order_leave_the_digest_alone(kind, engine_of, tmp_path):

@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
 from beholder.errors import EstimateError, TableError
-from beholder.taste.alignment import PENALTIES, Alignment, clause_mean, fit_alignment
+from beholder.taste.alignment import PENALTIES, Alignment, fit_alignment
 from beholder.taste.features import ALIGNED, IMAGE, FeatureMap, Features, Group
 
 
@@ -135,9 +135,3 @@ def test_crossfitted_values_do_not_see_their_own_prompt() -> None:
 
 def _first_direction(alignment: Alignment, f: Features, centred: np.ndarray) -> np.ndarray:
     return np.linalg.lstsq(centred, alignment.transform(f)[:, 0], rcond=None)[0]
-
-
-def test_clause_means() -> None:
-    prompts, means = clause_mean(np.array([[1.0, 0], [3, 2], [5, 5]]), np.array(["b", "b", "a"]))
-    assert prompts.tolist() == ["a", "b"]
-    np.testing.assert_array_equal(means, [[5, 5], [2, 1]])
