@@ -21,6 +21,7 @@ MODELS = {
     "population_bias": "Population + person's level",
     "crowd": "Mean of other raters",
     "user_ridge": "Ridge for each person",
+    "eb_population": "Its mean person (empirical Bayes)",
     "eb_slopes": "Personal (empirical Bayes)",
     "mlp": "Personal (network)",
     "stack": "Personal (stacked)",
