@@ -67,18 +67,21 @@ class Lines:
     def stage(self, label: str, total: int, done: int, failed: int) -> Generator[Advance, None, None]:
         """A line at the start, one every ten seconds, one at the end."""
         started = spoken = self._clock()
-        at_start, counts = done + failed, [done, failed]
+        counts, first = [done, failed], (0.0, 0)
         self._say(f"{label}: {total} items, {done} in the ledger" + (f", {failed} failed before" if failed else ""))
 
         def advance(done: int, failed: int) -> None:
-            nonlocal spoken
+            nonlocal spoken, first
             counts[0] += done
             counts[1] += failed
-            if (now := self._clock()) - spoken >= EVERY_SECONDS:
+            now = self._clock()
+            # The rate counts from the first batch on: workers that load their weights say nothing about what is left.
+            first = first if first[1] else (now, sum(counts))
+            if now - spoken >= EVERY_SECONDS:
                 spoken = now
-                rate = (sum(counts) - at_start) / (now - started)
-                left = _duration((total - sum(counts)) / rate) if rate > 0 else "?"
-                self._say(f"{label}: {_counts(counts, total)}, {rate:.3g}/s, {left} left")
+                rate = (sum(counts) - first[1]) / (now - first[0]) if now > first[0] else 0.0
+                pace = f", {rate:.3g}/s, {_duration((total - sum(counts)) / rate)} left" if rate > 0 else ""
+                self._say(f"{label}: {_counts(counts, total)}{pace}")
 
         try:
             yield advance

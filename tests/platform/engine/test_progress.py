@@ -31,6 +31,17 @@ def test_plain_log_gets_a_line_every_ten_seconds_at_most():
     ]
 
 
+def test_time_until_the_first_batch_is_not_part_of_the_rate():
+    clock, stream = Clock(), io.StringIO()
+    with Lines(stream, clock).stage("Generate", 100, 0, 0) as advance:
+        clock.now += 60
+        advance(10, 0)
+        for _ in range(3):
+            clock.now += 4
+            advance(10, 0)
+    assert stream.getvalue().splitlines()[1:3] == ["Generate: 10/100", "Generate: 40/100, 2.5/s, 24 s left"]
+
+
 def test_plain_log_says_what_was_stopped():
     clock, stream = Clock(), io.StringIO()
     lines = Lines(stream, clock)
