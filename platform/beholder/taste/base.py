@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from beholder.taste.features import Design
+    from beholder.taste.people import People
 
 Floats = NDArray[np.float64]
 Strings = NDArray[np.str_]
@@ -139,8 +140,16 @@ class FittedModel(Protocol):
         """What an unknown person of this population is expected to think, for each row of `matrix`."""
         ...
 
-    def adapt(self, context: Ratings, design: Design) -> FittedModel:
-        """The model with the users of `context` known from these ratings alone (their earlier ones are replaced)."""
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What its predictions depend on: blocks of the design, then `user`, then what else is told of people."""
+        ...
+
+    def adapt(self, context: Ratings, design: Design, people: People | None = None) -> FittedModel:
+        """The model with the users of `context` known from these ratings alone (their earlier ones are replaced).
+
+        Who is in `people` but rated nothing in `context` is known by what is told of them alone.
+        """
         ...
 
     def state(self) -> State:
@@ -156,6 +165,11 @@ class TasteModel(Protocol):
         """Model id as in result tables."""
         ...
 
-    def fit(self, ratings: Ratings, design: Design, rng: np.random.Generator) -> FittedModel:
-        """Learn from `ratings`; `design` has a row for each of their images (others are not looked at)."""
+    def fit(
+        self, ratings: Ratings, design: Design, rng: np.random.Generator, people: People | None = None
+    ) -> FittedModel:
+        """Learn from `ratings`; `design` has a row for each of their images (others are not looked at).
+
+        `people` says more of the users; models that have no use for it do not look at it.
+        """
         ...

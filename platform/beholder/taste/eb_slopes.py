@@ -26,6 +26,7 @@ from beholder.taste.eb_kernel import restricted_likelihood
 from beholder.taste.eb_likelihood import Problem, Variances, own_covariance, solve
 from beholder.taste.features import Design
 from beholder.taste.linear import Belief, LinearTaste, with_intercept
+from beholder.taste.people import People
 from beholder.taste.population import user_offsets
 from beholder.taste.splits import group_folds
 
@@ -54,7 +55,9 @@ class EBSlopes:
 
     name: ClassVar[str] = "eb_slopes"
 
-    def fit(self, ratings: Ratings, design: Design, rng: np.random.Generator) -> LinearTaste:
+    def fit(
+        self, ratings: Ratings, design: Design, rng: np.random.Generator, people: People | None = None
+    ) -> LinearTaste:
         """Estimate the variances and everybody's posterior.
 
         Raises
@@ -90,6 +93,7 @@ class EBSlopes:
             solution.image_effects,
             solution.image_variances,
             settings,
+            (*design.block_names, "user"),
         )
 
 

@@ -21,6 +21,7 @@ from beholder.errors import UserError
 from beholder.taste.base import FittedModel, Floats, Prediction, Ratings, Strings, TasteModel
 from beholder.taste.designs import LearnedDesign, Pictures, learn_design
 from beholder.taste.fold_levels import on_one_level
+from beholder.taste.people import People
 from beholder.taste.splits import (
     Kind,
     Split,
@@ -121,7 +122,12 @@ _Result = tuple[Split, float, list[FoldPrediction]]
 
 
 def evaluate(
-    ratings: Ratings, pictures: Pictures, models: Sequence[TasteModel], folds: Folds, rng: np.random.Generator
+    ratings: Ratings,
+    pictures: Pictures,
+    models: Sequence[TasteModel],
+    folds: Folds,
+    rng: np.random.Generator,
+    people: People | None = None,
 ) -> Evaluated:
     """Predict every rating by models that have not seen it.
 
@@ -134,6 +140,8 @@ def evaluate(
         All models of a fold draw from equal streams, so that those that share a step share its result.
     folds : Folds
     rng : numpy.random.Generator
+    people : People, optional
+        What is told of the users, for models that read it.
 
     Raises
     ------
@@ -156,7 +164,7 @@ def evaluate(
             other = pictures.take(~np.isin(pictures.prompt_ids, split.held_out))
             learned[key] = learn_design(other, np.random.default_rng([seed, 1]))
         alignment = learned[key].alignment
-        found = predict_fold(split, pictures, learned[key], models, [seed, 2, k])
+        found = predict_fold(split, pictures, learned[key], models, [seed, 2, k], people)
         results.append((split, alignment.explained if alignment else float("nan"), found))
     return Evaluated(*_tables(results), _notes(ratings, groups, folds, [split for split, *_ in results]))
 
@@ -178,7 +186,12 @@ def make_splits(ratings: Ratings, groups: Strings, folds: Folds, seed: int) -> l
 
 
 def predict_fold(
-    split: Split, pictures: Pictures, learned: LearnedDesign, models: Sequence[TasteModel], seed: Sequence[int]
+    split: Split,
+    pictures: Pictures,
+    learned: LearnedDesign,
+    models: Sequence[TasteModel],
+    seed: Sequence[int],
+    people: People | None = None,
 ) -> list[FoldPrediction]:
     """Fit the models on one fold's training side and predict every user of the fold for every test image.
 
@@ -192,6 +205,7 @@ def predict_fold(
     models : sequence of TasteModel
     seed : sequence of int
         Each model gets a generator seeded like this.
+    people : People, optional
     """
     images, test = split.held_out_images, split.test_ratings
     new = pictures.take(np.isin(pictures.features.image_ids, images))
@@ -201,9 +215,10 @@ def predict_fold(
     rows, every = design.rows(images), design.rows(split.ratings.images())
     found = []
     for model in models:
-        fitted = model.fit(split.train_ratings, design, np.random.default_rng(list(seed)))
+        fitted = model.fit(split.train_ratings, design, np.random.default_rng(list(seed)), people)
         if len(split.context):
-            fitted = fitted.adapt(split.context_ratings, design)
+            shown = split.context_ratings
+            fitted = fitted.adapt(shown, design, None if people is None else people.of(shown.user_id))
         each = [_expect(fitted, user, rows) for user in users.tolist()]
         settings = json.dumps(fitted.state().settings.get("settings", {}), sort_keys=True)
         if fitted.name in MEAN_PERSON:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from beholder.errors import UserError
 from beholder.taste.base import Floats, Indices, Prediction, Ratings, State, Strings
 from beholder.taste.features import Design
+from beholder.taste.people import People
 from beholder.taste.rowwise import row_quadratics
 
 
@@ -88,6 +89,8 @@ class LinearTaste:
         That part for the training images: taken off a newcomer's ratings of them.
     settings : mapping
         How it was fitted: JSON values.
+    inputs : tuple of str
+        What predictions depend on: blocks of the design, then `user`.
     """
 
     name: str
@@ -103,6 +106,9 @@ class LinearTaste:
     image_effects: Floats = field(default_factory=lambda: np.empty(0))
     image_variances: Floats = field(default_factory=lambda: np.empty(0))
     settings: Mapping[str, Any] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+
+    kind: ClassVar[str] = "linear"
 
     def predict(self, user_ids: Sequence[str] | Strings, matrix: Floats) -> Prediction:
         """Row i: the expected rating of image `matrix[i]`, shape (p,), by `user_ids[i]`.
@@ -132,25 +138,22 @@ class LinearTaste:
         mean = np.einsum("nq,nq->n", rows, np.broadcast_to(self.population.mean, rows.shape))
         return self._prediction(mean, row_quadratics(rows, self.population.covariance))
 
-    def adapt(self, context: Ratings, design: Design) -> LinearTaste:
+    def adapt(self, context: Ratings, design: Design, people: People | None = None) -> LinearTaste:
         """Know the users of `context` from these ratings alone; who was known under the same id is replaced.
 
+        Who is in `people` and rated nothing here is known as the newcomer's prior says.
         What is known of the training images' own effect is taken off first; its uncertainty counts as noise, as if
         independent between images (their small posterior covariances are left out).
         """
         rows = with_intercept(design.rows(context.image_id))
         effects, spare = self._image_part(context.image_id)
-        beliefs = {}
+        beliefs = {} if people is None else dict.fromkeys(people.user_ids.tolist(), self.newcomer)
         for user in context.users():
             mine = context.user_id == user
             beliefs[user] = posterior(
                 self.newcomer, rows[mine], context.score[mine] - effects[mine], self.noise_sd**2 + spare[mine]
             )
         return self._with_users(beliefs)
-
-    def newcomers(self, user_ids: Sequence[str]) -> LinearTaste:
-        """Know these users without a single rating: as the newcomer's prior says."""
-        return self._with_users(dict.fromkeys(user_ids, self.newcomer))
 
     def state(self) -> State:
         """Arrays and JSON values that make the same model again."""
@@ -166,7 +169,8 @@ class LinearTaste:
             "image_variances": self.image_variances,
         }
         names = {"user_ids": self.user_ids.tolist(), "known_images": self.known_images.tolist()}
-        return State(arrays, {**names, "name": self.name, "settings": dict(self.settings)})
+        about = {"kind": self.kind, "name": self.name, "inputs": list(self.inputs), "settings": dict(self.settings)}
+        return State(arrays, {**names, **about})
 
     @classmethod
     def from_state(cls, state: State) -> LinearTaste:
@@ -186,6 +190,7 @@ class LinearTaste:
             a["image_effects"],
             a["image_variances"],
             s["settings"],
+            tuple(s["inputs"]),
         )
 
     def _prediction(self, mean: Floats, variance: Floats) -> Prediction:

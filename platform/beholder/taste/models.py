@@ -12,6 +12,7 @@ from beholder.errors import EstimateError
 from beholder.taste.base import Floats, Ratings
 from beholder.taste.features import Design
 from beholder.taste.linear import Belief, LinearTaste
+from beholder.taste.people import People
 from beholder.taste.population import fit_head, user_offsets
 from beholder.taste.splits import group_folds
 
@@ -36,6 +37,7 @@ def _assemble(
     newcomer: Belief,
     noise_sd: float,
     settings: Mapping[str, Any],
+    inputs: tuple[str, ...],
 ) -> LinearTaste:
     """A model whose known users are newcomers adapted to all their training ratings."""
     q = len(population.mean)
@@ -48,6 +50,7 @@ def _assemble(
         newcomer,
         noise_sd,
         settings=settings,
+        inputs=inputs,
     )
     return empty.adapt(ratings, design)
 
@@ -58,11 +61,13 @@ class Constant:
 
     name: ClassVar[str] = "constant"
 
-    def fit(self, ratings: Ratings, design: Design, rng: np.random.Generator) -> LinearTaste:
-        """Learn the mean of all ratings; `rng` is not used."""
+    def fit(
+        self, ratings: Ratings, design: Design, rng: np.random.Generator, people: People | None = None
+    ) -> LinearTaste:
+        """Learn the mean of all ratings; `rng` and `people` are not used."""
         mean = np.r_[ratings.score.mean(), np.zeros(design.matrix.shape[1])]
         noise = float(ratings.score.std())
-        return _assemble(self.name, ratings, design, _still(mean), _still(mean), noise, {})
+        return _assemble(self.name, ratings, design, _still(mean), _still(mean), noise, {}, ())
 
 
 @dataclass(frozen=True)
@@ -71,14 +76,16 @@ class UserMean:
 
     name: ClassVar[str] = "user_mean"
 
-    def fit(self, ratings: Ratings, design: Design, rng: np.random.Generator) -> LinearTaste:
-        """Learn the users' levels; `rng` is not used."""
+    def fit(
+        self, ratings: Ratings, design: Design, rng: np.random.Generator, people: People | None = None
+    ) -> LinearTaste:
+        """Learn the users' levels; `rng` and `people` are not used."""
         users, who = np.unique(ratings.user_id, return_inverse=True)
         offsets = user_offsets(ratings.score, who, len(users))
         mean = np.r_[offsets.grand, np.zeros(design.matrix.shape[1])]
         newcomer = _free_intercept(mean, offsets.between)
         noise = float(np.sqrt(offsets.within))
-        return _assemble(self.name, ratings, design, _still(mean), newcomer, noise, {})
+        return _assemble(self.name, ratings, design, _still(mean), newcomer, noise, {}, ("user",))
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,9 @@ class Population:
         """`population`, or `population_bias`."""
         return "population_bias" if self.bias else "population"
 
-    def fit(self, ratings: Ratings, design: Design, rng: np.random.Generator) -> LinearTaste:
+    def fit(
+        self, ratings: Ratings, design: Design, rng: np.random.Generator, people: People | None = None
+    ) -> LinearTaste:
         """Fit the head; `rng` draws the folds in which the penalty is chosen."""
         head = fit_head(ratings, design, rng)
         offsets = head.offsets
@@ -101,7 +110,8 @@ class Population:
         else:
             newcomer, noise = _still(head.belief.mean), np.sqrt(offsets.within + offsets.between)
         settings = {"penalty": head.penalty, "penalty_at_edge": head.at_edge}
-        return _assemble(self.name, ratings, design, head.belief, newcomer, float(noise), settings)
+        inputs = (*design.block_names, *(("user",) if self.bias else ()))
+        return _assemble(self.name, ratings, design, head.belief, newcomer, float(noise), settings, inputs)
 
 
 @dataclass(frozen=True)
@@ -116,15 +126,18 @@ class UserRidge:
 
     name: ClassVar[str] = "user_ridge"
 
-    def fit(self, ratings: Ratings, design: Design, rng: np.random.Generator) -> LinearTaste:
+    def fit(
+        self, ratings: Ratings, design: Design, rng: np.random.Generator, people: People | None = None
+    ) -> LinearTaste:
         """Fit head and penalty; `rng` draws the folds."""
         head = fit_head(ratings, design, rng)
         noise = head.offsets.within
         best = self._choose(ratings, design, head.crossfitted, head.offsets.between, noise, rng)
         covariance = self._covariance(design.matrix.shape[1], head.offsets.between, noise, best)
         newcomer = Belief(head.belief.mean, covariance)
+        inputs = (*design.block_names, "user")
         settings = {"penalty": head.penalty, "ratio": best, "ratio_at_edge": best in (self.ratios[0], self.ratios[-1])}
-        return _assemble(self.name, ratings, design, head.belief, newcomer, float(np.sqrt(noise)), settings)
+        return _assemble(self.name, ratings, design, head.belief, newcomer, float(np.sqrt(noise)), settings, inputs)
 
     def _choose(
         self, ratings: Ratings, design: Design, m: Floats, between: float, noise: float, rng: np.random.Generator

@@ -16,7 +16,7 @@ from beholder.taste.eb_slopes import EBSlopes
 from beholder.taste.linear import LinearTaste
 from beholder.taste.models import Constant, Population, UserMean, UserRidge
 
-FORMAT = 1
+FORMAT = 2
 
 
 def known_models() -> dict[str, TasteModel]:
@@ -85,4 +85,8 @@ def save_model(model: FittedModel, folder: Path) -> None:
 
 def load_model(folder: Path) -> FittedModel:
     """The fitted model of a folder: the same predictions to the bit."""
-    return LinearTaste.from_state(load_state("model", folder))
+    state = load_state("model", folder)
+    kinds = {kind.kind: kind.from_state for kind in (LinearTaste,)}
+    if state.settings.get("kind") not in kinds:
+        raise StoreError(f"{folder} holds a model of kind {state.settings.get('kind')!r}", ", ".join(sorted(kinds)))
+    return kinds[state.settings["kind"]](state)

@@ -14,6 +14,7 @@ from beholder.errors import StoreError, UserError
 from beholder.taste.base import Ratings
 from beholder.taste.features import Design, FeatureMap
 from beholder.taste.models import Constant, Population, UserMean
+from beholder.taste.people import People
 from beholder.taste.population import fit_head, user_offsets
 from beholder.taste.registry import known_models, load_model, save_model, taste_model
 
@@ -120,7 +121,7 @@ def test_adapting_replaces_a_user_and_keeps_the_others(world: World, design: Des
     np.testing.assert_array_equal(
         model.predict(users, design.matrix[:20]).mean, grown.predict(users, design.matrix[:20]).mean
     )
-    known = model.newcomers(["nobody"])
+    known = model.adapt(new.take(np.arange(0)), design, People(np.array(["nobody"])))
     np.testing.assert_allclose(
         known.predict(["nobody"] * 20, design.matrix[:20]).mean, model.predict_population(design.matrix[:20]).mean
     )
