@@ -243,7 +243,7 @@ def steering_consistency(
     """
     steered = check_steered(steered)
     chosen, exclusions = _of_condition(steered, condition)
-    z, users = _array(chosen)
+    z, users = steered_array(chosen)
     n_users, n_prompts, n_runs, _ = z.shape
     directions = style_directions(z)
     n_zero = int((np.abs(directions).sum(axis=-1) == 0).sum())
@@ -313,7 +313,7 @@ def _of_condition(steered: pd.DataFrame, condition: str | None) -> tuple[pd.Data
     return chosen, Exclusions(len(steered), len(chosen), reasons, "images")
 
 
-def _array(steered: pd.DataFrame) -> tuple[Floats, list[str]]:
+def steered_array(steered: pd.DataFrame) -> tuple[Floats, list[str]]:
     """Embeddings as (users, prompts, runs, d) in the order of sorted ids; every combination must be there."""
     ordered = steered.sort_values(["user_id", "prompt_id", "run"], kind="stable")
     users, prompts, runs = (integer_codes(ordered[c].to_numpy())[1] for c in ("user_id", "prompt_id", "run"))

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import math
 import platform
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -237,8 +238,8 @@ def plain(value: Any) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
-    """Base of all results. Subclasses are frozen dataclasses with keyword-only fields.
+class Result(ABC):
+    """Base of all results: frozen dataclasses with keyword-only fields that define `summary` and `to_frame`.
 
     A field made with `field(metadata={"json": False})` stays out of `to_json` (frames behind a picture).
 
@@ -256,13 +257,13 @@ class Result:
     warnings: tuple[str, ...] = ()
     provenance: Provenance = field(default_factory=Provenance)
 
+    @abstractmethod
     def summary(self) -> str:
         """One paragraph that a methods section can quote."""
-        raise NotImplementedError
 
+    @abstractmethod
     def to_frame(self) -> pd.DataFrame:
         """The main table: one row an estimate."""
-        raise NotImplementedError
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """All tables worth a CSV file, by file stem; `to_frame` unless there are more."""
