@@ -15,6 +15,7 @@ from beholder.taste.base import FittedModel, State, TasteModel
 from beholder.taste.eb_slopes import EBSlopes
 from beholder.taste.linear import LinearTaste
 from beholder.taste.models import Constant, Population, UserMean, UserRidge
+from beholder.taste.neighbours import Neighbours, NeighbourTaste
 
 FORMAT = 2
 
@@ -28,6 +29,8 @@ def known_models() -> dict[str, TasteModel]:
         Population(bias=True),
         UserRidge(),
         EBSlopes(),
+        Neighbours(),
+        Neighbours(centred=False),
     ]
     return {model.name: model for model in models}
 
@@ -85,8 +88,19 @@ def save_model(model: FittedModel, folder: Path) -> None:
 
 def load_model(folder: Path) -> FittedModel:
     """The fitted model of a folder: the same predictions to the bit."""
-    state = load_state("model", folder)
-    kinds = {kind.kind: kind.from_state for kind in (LinearTaste,)}
-    if state.settings.get("kind") not in kinds:
-        raise StoreError(f"{folder} holds a model of kind {state.settings.get('kind')!r}", ", ".join(sorted(kinds)))
-    return kinds[state.settings["kind"]](state)
+    return model_from(load_state("model", folder))
+
+
+def model_from(state: State) -> FittedModel:
+    """The fitted model that `state` came from.
+
+    Raises
+    ------
+    StoreError
+        For a kind of model that this version does not know.
+    """
+    kinds = {kind.kind: kind.from_state for kind in (LinearTaste, NeighbourTaste)}
+    kind = state.settings.get("kind")
+    if kind not in kinds:
+        raise StoreError(f"a model of kind {kind!r}", ", ".join(sorted(kinds)), "use the version that saved it")
+    return kinds[kind](state)
