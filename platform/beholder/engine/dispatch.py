@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from beholder.engine.cluster import one_line, resources
 from beholder.engine.inprocess import Outcome
+from beholder.engine.placement import Places
 from beholder.engine.stage import Keyed
 from beholder.errors import EngineError
 
@@ -39,6 +40,8 @@ class Worker:
     """The driver's view of an actor: the batches it has, in the order in which it runs them."""
 
     handle: Any
+    slot: int | None = None
+    """The GPU slot it lies in."""
     name: str | None = None
     node: str | None = None
     failures: int = 0
@@ -47,10 +50,24 @@ class Worker:
 
 
 class Pool:
-    """The actors of one stage: those that answered, and those still loading."""
+    """The actors of one stage: those that answered, and those still loading.
 
-    def __init__(self, make: Callable[[frozenset[str]], Any], gpus: float) -> None:
-        self._make, self.gpus = make, gpus
+    Parameters
+    ----------
+    make : callable
+        Makes an actor with the options given.
+    places : Places
+    gpus : float
+        Share of a GPU of each actor.
+    memory : float
+        Main memory of each, in bytes.
+    """
+
+    def __init__(
+        self, make: Callable[[Mapping[str, Any]], Any], places: Places, gpus: float = 0.0, memory: float = 0.0
+    ) -> None:
+        self._make, self._places = make, places
+        self.gpus, self.memory = gpus, memory
         self.avoided: set[str] = set()
         """Machines on which a worker went wrong; new ones are sent elsewhere, where there is an elsewhere."""
         self.workers: list[Worker] = []
@@ -62,16 +79,19 @@ class Pool:
         return len(self.workers) + len(self.starting)
 
     def spawn(self) -> None:
-        """Ask Ray for one more worker; it counts once its `start` has answered."""
-        worker = Worker(self._make(frozenset(self.avoided)))
-        self.starting[worker.handle.start.remote()] = worker
+        """Ask Ray for one more worker, if there is a place for it; it counts once its `start` has answered."""
+        taken = [worker.slot for worker in [*self.workers, *self.starting.values()]]
+        if place := self._places.choose(taken, frozenset(self.avoided)):
+            slot, options = place
+            worker = Worker(self._make(options), slot)
+            self.starting[worker.handle.start.remote()] = worker
 
     def ensure(self, size: int) -> None:
         """Ask the workers kept from earlier runs whether they are alive, and for as many new ones as are missing."""
         for worker in self.workers:
             self.starting[worker.handle.start.remote()] = worker
         self.workers = []
-        while len(self.starting) < size:
+        for _ in range(size - len(self.starting)):
             self.spawn()
 
     def drop(self, worker: Worker) -> None:

@@ -2,32 +2,34 @@
 
 A worker asks Ray for a quarter of a core although it uses a whole one. Only one stage of a driver runs at a time, so
 four stages' workers can wait side by side with their weights loaded, on as many cores as one stage needs. A steering
-round (rewrite, generate, score) then starts no process at all.
+round (rewrite, generate, score) then starts no process at all. Stages on GPUs share them by the memory they state.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
-from beholder.engine.cluster import connect
+from beholder.engine.cluster import connect, one_line
 from beholder.engine.dispatch import Dispatch, Pool, side_by_side
 from beholder.engine.environment import worker_environment
 from beholder.engine.inprocess import Outcome, identity_of, run_batch, worker_name
+from beholder.engine.placement import GB, STEP, Anywhere, Demand, Places, Slots, demand_of, hosts
 from beholder.engine.stage import Keyed, Source, Stage
 from beholder.errors import EngineError
 from beholder.store import Store
 
 WARM_POOLS = 4
 """Stages whose workers are kept between runs."""
+MANY = 10**6
 
 
 class _Actor:
     """What runs in a worker's process."""
 
-    def __init__(self, stage: Stage, store: Store) -> None:
-        self._stage, self._store, self._ready = stage, store, False
+    def __init__(self, stage: Stage, store: Store, gpu_share: float) -> None:
+        self._stage, self._store, self._gpu_share, self._ready = stage, store, gpu_share, False
 
     def start(self) -> tuple[str, str]:
         """Load the stage at the first call; answers with the worker's name and its machine's id in the cluster."""
@@ -40,6 +42,7 @@ class _Actor:
                 "give --store on a shared file system",
             )
         if not self._ready:
+            _stay_within(self._gpu_share)
             self._stage.setup(self._store)
             self._ready = True
         return worker_name(), ray.get_runtime_context().get_node_id()
@@ -59,9 +62,10 @@ class RayPool:
     address : str, optional
         Cluster to join; `RAY_ADDRESS` if not given; without either, a private one is started on this machine.
     workers : int, optional
-        Workers of a stage: one for each core of the cluster if not given, or for each GPU where a stage uses them.
-    gpus_per_worker : float
-        For stages whose identity has a `device` that starts with "cuda". Several may share a GPU, as 0.5 does.
+        Workers of a stage: one for each core if not given, as far as the stage's stated memory allows, or
+        one for each GPU where it uses them. With a number, a cluster that starts machines on demand is asked for them.
+    gpu_memory_gb : float, optional
+        Memory of a GPU of the cluster, in 10^9 bytes; one of them is asked if it is needed and not given.
     patience : float
         Seconds to wait for the first worker: starting machines and loading weights.
     """
@@ -72,14 +76,16 @@ class RayPool:
         *,
         address: str | None = None,
         workers: int | None = None,
-        gpus_per_worker: float = 1.0,
+        gpu_memory_gb: float | None = None,
         patience: float = 900.0,
     ) -> None:
         if workers is not None and workers < 1:
             raise EngineError(f"{workers} workers", "1 or more")
         self.store = store
-        self._address, self._workers, self._gpus, self._patience = address, workers, gpus_per_worker, patience
+        self._address, self._workers, self._gpu_gb, self._patience = address, workers, gpu_memory_gb, patience
         self._pools: dict[str, Pool] = {}
+        self._busy: dict[str, Pool] = {}
+        self._slots = Slots()
         self._started: bool | None = None
 
     def outcomes(
@@ -107,14 +113,17 @@ class RayPool:
         if self._started is None:
             self._started = connect(self._address, self._workers)
         identity = identity_of(stage)
-        gpus = self._gpus if str(stage.identity().get("device", "cpu")).startswith("cuda") else 0.0
-        size = self._limit(gpus) if count is None else min(self._limit(gpus), count)
-        pool = self._pools.pop(identity, None) or self._make(stage, gpus, size)
+        demand = demand_of(stage)
+        limit = self._limit(demand)
+        size = limit if count is None else min(limit, count)
+        pool = self._pools.pop(identity, None) or self._make(stage, demand, size)
+        self._busy[identity] = pool
         try:
             pool.ensure(size)
             yield pool
             self._pools[identity] = pool
         finally:
+            del self._busy[identity]
             if identity not in self._pools:
                 pool.close()
 
@@ -122,46 +131,115 @@ class RayPool:
         """Kill the workers, and leave the cluster; one that was started here ends."""
         for identity in list(self._pools):
             self._pools.pop(identity).close()
+        self._slots.close()
         if self._started:
             import ray
 
             ray.shutdown()
         self._started = None
 
-    def _limit(self, gpus: float) -> int:
-        """Most workers of a stage."""
+    def _limit(self, demand: Demand) -> int:
+        """Most workers of a stage.
+
+        Raises
+        ------
+        EngineError
+            If nothing in the cluster can host one, and no more machines were asked for.
+        """
         import ray
 
-        resources = ray.cluster_resources()
-        if gpus and not resources.get("GPU"):
-            raise EngineError("the stage computes on cuda, and the cluster has no GPU", remedy="set its device to cpu")
-        return self._workers or max(1, int(resources["GPU"] / gpus if gpus else resources["CPU"]))
+        grows = self._workers is not None and bool(self._address or os.environ.get("RAY_ADDRESS"))
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if demand.gpu:
+            gpus = int(sum(machine.get("GPU", 0) for machine in machines))
+            if not gpus and not grows:
+                raise EngineError(
+                    "the stage computes on cuda, and the cluster has no GPU",
+                    remedy="set its device to cpu; a cluster that starts machines on demand wants --workers N",
+                )
+            return min(self._workers or gpus, gpus if not grows else MANY)
+        room = hosts(demand, machines)
+        if not room and demand.memory_gb and not grows and any(machine.get("CPU") for machine in machines):
+            largest = max(machine.get("memory", 0.0) for machine in machines) / GB
+            raise EngineError(
+                f"the stage states {demand.memory_gb:g} GB of main memory",
+                f"at most the {largest:.1f} GB of the largest machine here",
+                "a smaller batch size (and its stated memory), or larger machines",
+            )
+        return min(self._workers or max(1, room), max(1, room) if not grows else MANY)
 
-    def _make(self, stage: Stage, gpus: float, size: int) -> Pool:
-        """A new pool; the ones used longest ago make room: at most four, and no more GPUs than there are."""
+    def _make(self, stage: Stage, demand: Demand, size: int) -> Pool:
+        """A new pool; warm ones that were used longest ago make room for it."""
         import ray
 
-        free = ray.cluster_resources().get("GPU", 0.0) - sum(pool.gpus * pool.size for pool in self._pools.values())
-        for identity, pool in list(self._pools.items()):
-            if len(self._pools) >= WARM_POOLS or (pool.gpus and free < gpus * size):
-                free += pool.gpus * pool.size
-                self._pools.pop(identity).close()
+        share = demand.gpu_share(self._gpu_memory()) if demand.gpu and demand.gpu_memory_gb else float(demand.gpu)
+        memory = 0.0 if demand.gpu else demand.memory_gb * GB
+        self._make_room(stage, share, memory * size)
+        if demand.gpu:
+            self._slots.grow(size)
+        places: Places = self._slots if demand.gpu else Anywhere()
         actor = ray.remote(
-            num_cpus=1 / WARM_POOLS, num_gpus=gpus, max_restarts=0, runtime_env={"env_vars": worker_environment()}
+            num_cpus=0 if demand.gpu else 1 / WARM_POOLS,
+            num_gpus=share,
+            memory=memory,
+            max_restarts=0,
+            runtime_env=dict(demand.runtime_env),
         )(_Actor)
-        return Pool(
-            lambda avoided: actor.options(scheduling_strategy=_placement(avoided)).remote(stage, self.store), gpus
-        )
+        return Pool(lambda options: actor.options(**options).remote(stage, self.store, share), places, share, memory)
+
+    def _make_room(self, stage: Stage, share: float, memory: float) -> None:
+        """Close warm pools while a new one does not fit beside them: four, a whole GPU, the machines' memory.
+
+        Raises
+        ------
+        EngineError
+            If it does not fit beside the pools at work now.
+        """
+        import ray
+
+        taken = sum(pool.gpus for pool in self._busy.values())
+        if share and taken + share > 1 + STEP / 2:
+            raise EngineError(
+                f"stages side by side state {taken + share:.2f} of a GPU's memory, the last one {stage.name!r}",
+                "at most 1",
+                "run them one after the other, with smaller batches, or on larger GPUs",
+            )
+        total = ray.cluster_resources().get("memory", 0.0)
+        for identity in list(self._pools):
+            pools = [*self._pools.values(), *self._busy.values()]
+            if (
+                len(self._pools) >= WARM_POOLS
+                or (share and share + sum(pool.gpus for pool in pools) > 1 + STEP / 2)
+                or (memory and memory + sum(pool.memory * pool.size for pool in pools) > total)
+            ):
+                self._pools.pop(identity).close()
+
+    def _gpu_memory(self) -> float:
+        """Memory of a GPU here, as a worker on one sees it; asked once."""
+        import ray
+
+        if self._gpu_gb is None:
+            ask = ray.remote(num_cpus=0, num_gpus=STEP, runtime_env={"env_vars": worker_environment()})(_see_gpu)
+            try:
+                self._gpu_gb = float(ray.get(ask.remote(), timeout=self._patience))
+            except ray.exceptions.RayError as error:
+                raise EngineError(
+                    f"no worker sees a GPU: {one_line(getattr(error, 'cause', None) or error)}",
+                    remedy="install torch for CUDA on the GPU machines, or tell the pool its gpu_memory_gb",
+                ) from error
+        return self._gpu_gb
 
 
-def _placement(avoided: frozenset[str]) -> Any:
-    """Spread over the machines (shares of cores would else pile up on one), or on one that is not avoided."""
-    import ray
+def _stay_within(share: float) -> None:
+    """Let torch take no more of a shared GPU than the stage stated: it runs out itself, and not its neighbours."""
+    if 0 < share < 1:
+        import torch
 
-    if avoided:
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+        if torch.cuda.is_available():
+            torch.cuda.set_per_process_memory_fraction(share)
 
-        others = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in avoided]
-        if others:
-            return NodeAffinitySchedulingStrategy(min(others), soft=True)
-    return "SPREAD"
+
+def _see_gpu() -> float:
+    import torch
+
+    return torch.cuda.get_device_properties(0).total_memory / GB

@@ -63,6 +63,20 @@ class Square:
         return {"square": float("nan") if do == "nan" else item["n"] ** 2}
 
 
+class Here(Square):
+    """Tells a variable of its worker's environment, which it asks for itself."""
+
+    def __init__(self, variable: str, environment: Mapping[str, Any]) -> None:
+        super().__init__("here")
+        self.variable, self.environment = variable, environment
+
+    def runtime_env(self) -> Mapping[str, Any]:
+        return self.environment
+
+    def one(self, item: Item) -> Result:
+        return {"value": os.environ.get(self.variable), "python": sys.executable}
+
+
 def note(store: Store, name: str, text: str) -> None:
     """One line in the log of what really ran, whoever ran it."""
     log = os.open(store.root / f"{name}.log", os.O_CREAT | os.O_APPEND | os.O_WRONLY)

@@ -15,7 +15,6 @@ import pytest
 from stages_for_tests import AtBatch, Square, notes, working
 
 from beholder.engine.environment import worker_environment
-from beholder.engine.raypool import RayPool
 from beholder.errors import EngineError
 from beholder.store import Store
 
@@ -146,14 +145,6 @@ def test_missing_cluster_names_the_remedy():
         "except EngineError as error: sys.exit(0 if 'ray start --head' in str(error) else 4)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
-
-
-@pytest.mark.ray
-def test_stage_for_a_gpu_needs_one(ray_address, store):
-    stage = Square()
-    stage.identity = lambda: {"device": "cuda"}
-    with pytest.raises(EngineError, match="no GPU"):
-        next(RayPool(store).outcomes(stage, [[]], 1))
 
 
 @pytest.mark.ray
