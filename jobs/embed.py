@@ -1,9 +1,9 @@
-"""Embed images and prompts with the frozen encoders.
+"""Embed images and prompts with the plan's frozen encoders.
 
     python jobs/embed.py --plan jobs/studies/demo.yaml --store store
 
-Writes `features` (network features and image statistics of every image, packed float32) and `prompt_vectors` (the mean
-text embedding of a prompt's clauses).
+Writes `features` (the encoder's vector, as `network`, and image statistics of every image, packed float32) and
+`prompt_vectors` (the mean text embedding of a prompt's clauses).
 """
 
 from __future__ import annotations
@@ -14,27 +14,40 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from beholder.models.stages import EmbedImages, EmbedTexts
+from beholder.engine.stage import Item, Stage
+from beholder.models.planned import image_encoder_stage, text_encoder_stage
 from beholder.plans import Plan
 from beholder.records import pack, unpack
 from beholder.runs import Context, run_job, start
 
 
+def image_stage(context: Context) -> Stage:
+    """The image encoder as the plan sets it."""
+    settings = context.plan.embed
+    return image_encoder_stage(settings.encoder, settings.size, settings.batch_size, context.models)
+
+
+def image_item(image_id: str, path: str) -> Item:
+    """An image as the encoder's item."""
+    return {"image": image_id, "_path": path}
+
+
 def embed_images(context: Context, images: pd.DataFrame, label: str) -> pd.DataFrame:
     """Features of `images` (`image_id`, `path`): `image_id`, `network`, `statistics` (packed), in their order."""
-    settings = context.plan.embed
-    stage = EmbedImages(settings.size, settings.batch_size, context.models)
-    items = [{"image": i, "_path": p} for i, p in zip(images["image_id"], images["path"], strict=True)]
-    rows = context.run_stage(stage, items, label).ok_rows()
-    features = pd.DataFrame(rows, columns=["image", "network", "statistics"])
-    return features.rename(columns={"image": "image_id"})
+    items = [image_item(i, p) for i, p in zip(images["image_id"], images["path"], strict=True)]
+    rows = context.run_stage(image_stage(context), items, label).ok_rows()
+    vectors = [row["network"] if "network" in row else row["vector"] for row in rows]
+    features = pd.DataFrame(rows, columns=["image", "statistics"]).rename(columns={"image": "image_id"})
+    features.insert(1, "network", pd.Series(vectors, dtype="str"))
+    return features
 
 
 def embed_prompts(context: Context, prompts: pd.DataFrame, label: str) -> pd.DataFrame:
     """The mean embedding of each prompt's clauses: `prompt_id`, `vector` (packed)."""
     clauses = {row.prompt_id: [c.strip() for c in str(row.prompt).split(",")] for row in prompts.itertuples()}
     texts = list(dict.fromkeys(c for group in clauses.values() for c in group))
-    rows = context.run_stage(EmbedTexts(context.models), [{"text": t} for t in texts], label).ok_rows()
+    stage = text_encoder_stage(context.plan.embed.text_encoder, context.models)
+    rows = context.run_stage(stage, [{"text": t} for t in texts], label).ok_rows()
     vectors = dict(zip([r["text"] for r in rows], unpack(r["vector"] for r in rows), strict=True))
     means = [pack(np.mean([vectors[c] for c in group], axis=0)) for group in clauses.values()]
     return pd.DataFrame({"prompt_id": list(clauses), "vector": means})

@@ -6,34 +6,27 @@ A plan is read once, at the edge, into frozen records. An unknown key, a wrong t
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from analysis.plan import AnalysisPlan
 from beholder.errors import PlanError, UserError
+from beholder.models.entries import AnyScorer, EncoderEntry, GeneratorEntry, TextEncoderEntry
 from beholder.records import key_of
+from beholder.sections import Count, Section, Share, explain
 
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
 Condition = Literal["own", "other", "population", "statistics", "unoptimised"]
-
-
-class Section(BaseModel):
-    """A frozen part of a plan; unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Generate(Section):
     """Images to make: `prompts` x `seeds`, and more images of other prompts that nobody rates."""
 
-    generator: Literal["scenes"] = "scenes"
+    generator: GeneratorEntry = "scenes"
     size: Annotated[int, Field(ge=64, le=1024)] = 256
     batch_size: Count = 4
     prompts: Count = 40
@@ -51,11 +44,28 @@ class Rate(Section):
 
 
 class Embed(Section):
-    """Frozen image features."""
+    """Frozen features of images and prompts. `size` is that of the embedded encoder's input."""
 
-    encoder: Literal["efficientnet_lite0"] = "efficientnet_lite0"
+    encoder: EncoderEntry = "efficientnet_lite0"
     size: Annotated[int, Field(ge=64, le=512)] = 224
     batch_size: Count = 8
+    text_encoder: TextEncoderEntry | None = None
+    """For prompts; none: the embedded MiniLM."""
+
+
+class Score(Section):
+    """Scorers that every image is given to: names of the catalogue with their settings, or Python files."""
+
+    scorers: tuple[AnyScorer, ...]
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Score:
+        if not self.scorers:
+            raise ValueError("scorers: name one, or leave the section out")
+        names = [scorer if isinstance(scorer, str) else scorer.title for scorer in self.scorers]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two scorers are called {twice[0]!r}; give one of them another name")
+        return self
 
 
 class Taste(Section):
@@ -120,7 +130,7 @@ class Analysis(Section):
     permutations: Annotated[int, Field(ge=99)] = 9999
     population: str = "new-people,new-prompts"
     ties: Literal["davidson", "rao-kupper"] = "davidson"
-    exclusions: dict[str, int | float] = {}
+    exclusions: dict[str, int | float] = Field(default_factory=dict)
     """Rules of `analysis.plan.ExclusionRules` for the per-protocol analysis."""
 
 
@@ -132,6 +142,7 @@ class Plan(Section):
     generate: Generate = Generate()
     rate: Rate = Rate()
     embed: Embed = Embed()
+    score: Score | None = None
     taste: Taste = Taste()
     steer: Steer = Steer()
     study: Study = Study()
@@ -209,7 +220,7 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
     try:
         return Plan.model_validate_json(json.dumps(content, default=str), strict=True)
     except ValidationError as error:
-        raise PlanError(f"{path}: " + "; ".join(_explain(e) for e in error.errors())) from None
+        raise PlanError(f"{path}: " + "; ".join(explain(Plan, e) for e in error.errors())) from None
 
 
 def _apply(content: dict[str, Any], override: str) -> None:
@@ -223,29 +234,3 @@ def _apply(content: dict[str, Any], override: str) -> None:
         if not isinstance(place, dict):
             raise PlanError(f"--set {override!r}: {section!r} is not a section")
     place[last] = yaml.safe_load(value)
-
-
-def _explain(error: Any) -> str:
-    """One sentence a pydantic error: field, found, allowed."""
-    location = [str(part) for part in error["loc"]]
-    field = ".".join(location) or "plan"
-    if error["type"] == "extra_forbidden":
-        names = sorted(_fields_at(location[:-1]))
-        near = difflib.get_close_matches(location[-1], names, 1)
-        return (
-            f"unknown key {field!r}"
-            + (f", did you mean {near[0]!r}?" if near else "")
-            + f"; allowed: {', '.join(names)}"
-        )
-    if error["type"] == "missing":
-        return f"{field} is missing"
-    message = error["msg"].removeprefix("Value error, ")
-    found = "" if error["type"] == "value_error" else f", found {error['input']!r}"
-    return f"{field}: {message[0].lower() + message[1:]}{found}"
-
-
-def _fields_at(location: Sequence[str]) -> set[str]:
-    model: Any = Plan
-    for part in location:
-        model = model.model_fields[part].annotation
-    return set(model.model_fields) if not get_args(model) else set()

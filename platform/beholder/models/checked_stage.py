@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from beholder.models.canary import SHIPPED, Probe, Verdict, check, image_encoder_probe, text_encoder_probe
 from beholder.models.configured import Named, embedded_identity
-from beholder.models.stages import EmbedImages, EmbedTexts
+from beholder.models.interfaces import Needs
+from beholder.models.stages import EmbedImages, EmbedTexts, GenerateScenes
 from beholder.models.weights import cache_folder
 from beholder.store import Store
 
 Item = Mapping[str, Any]
+EMBEDDED_NEEDS = Needs(memory_gb=1.0)
+"""Of stages with an embedded model."""
+_RECORDED_AT = {"size": 224, "batch_size": 8}
+"""What the shipped record of the embedded image encoder was made at."""
 
 
 class _Stage(Protocol):
@@ -55,21 +61,17 @@ class Checked:
     models: str
     allow_unrecorded: bool = False
     verdict: Verdict | None = field(default=None, repr=False)
+    name: str = field(init=False)
+    version: int = field(init=False)
+    batch_size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.name, self.version, self.batch_size = self.stage.name, self.stage.version, self.stage.batch_size
 
     @property
-    def name(self) -> str:
-        """The stage's name."""
-        return self.stage.name
-
-    @property
-    def version(self) -> int:
-        """The stage's version."""
-        return self.stage.version
-
-    @property
-    def batch_size(self) -> int:
-        """The stage's batch size."""
-        return self.stage.batch_size
+    def needs(self) -> Needs:
+        """What the stage asks of its worker."""
+        return getattr(self.stage, "needs", EMBEDDED_NEEDS)
 
     def identity(self) -> Mapping[str, Any]:
         """The stage's identity: a canary changes no result."""
@@ -89,10 +91,12 @@ class Checked:
 def probe_of(stage: Any) -> Probe:
     """The canary of a stage that was set up; TypeError for one that has none (services, formulas)."""
     if isinstance(stage, EmbedImages) and stage._encoder is not None:
-        size = {"size": stage.size, "batch_size": stage.batch_size}
-        identity = embedded_identity("efficientnet_lite0", Path(stage.models)) | size
-        return image_encoder_probe("efficientnet_lite0", Named(stage._encoder, identity))
-    if isinstance(stage, EmbedTexts) and stage._encoder is not None:
+        # The loaded network is asked as it was recorded, whatever size and batch size the plan uses it at.
+        recorded = copy(stage._encoder)
+        recorded.size, recorded.batch_size = _RECORDED_AT["size"], _RECORDED_AT["batch_size"]
+        identity = embedded_identity("efficientnet_lite0", Path(stage.models)) | _RECORDED_AT
+        return image_encoder_probe("efficientnet_lite0", Named(recorded, identity))
+    if isinstance(stage, EmbedTexts | GenerateScenes) and stage._encoder is not None:
         return text_encoder_probe("minilm", Named(stage._encoder, embedded_identity("minilm", Path(stage.models))))
     if not hasattr(stage, "canary"):
         raise TypeError(f"stage {type(stage).__name__} has no canary")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from beholder.errors import TableError, WeightsError
 from beholder.models.canary import Probe, image_encoder_probe, text_encoder_probe
+from beholder.models.encoders.precomputed import PrecomputedFeatures
 from beholder.models.encoders.sentences import SentenceEncoder, SentenceSettings
 from beholder.models.encoders.towers import ImageEncoder, TextEncoder, TowerSettings
 from beholder.models.interfaces import Encoder, Needs
 from beholder.models.stages import read_image
+from beholder.models.weights import sha256_of
 from beholder.records import pack
 from beholder.store import Store
 
@@ -19,7 +23,10 @@ Item = Mapping[str, Any]
 
 @dataclass
 class EncodeImages:
-    """`{image, _path}` -> a vector, packed float32. `image` names the content, `_path` says where it lies."""
+    """`{image, _path}` -> a vector and image statistics, packed float32.
+
+    `image` names the content, `_path` says where it lies.
+    """
 
     settings: TowerSettings
     needs: Needs
@@ -53,11 +60,67 @@ class EncodeImages:
         return image_encoder_probe(self.settings.checkpoint.name, self._encoder)
 
     def process(self, items: Sequence[Item]) -> list[dict[str, Any]]:
-        """One vector a picture."""
+        """One vector a picture, and its statistics."""
+        from beholder.models.encoders.statistics import image_statistics
+
         if self._encoder is None or self._store is None:
             raise RuntimeError("setup was not called")
-        vectors = self._encoder.encode([read_image(self._store, item["_path"]) for item in items])
-        return [{"image": item["image"], "vector": pack(v)} for item, v in zip(items, vectors, strict=True)]
+        images = [read_image(self._store, item["_path"]) for item in items]
+        vectors = self._encoder.encode(images)
+        return [
+            {"image": item["image"], "vector": pack(vector), "statistics": pack(image_statistics(image))}
+            for item, vector, image in zip(items, vectors, images, strict=True)
+        ]
+
+
+@dataclass
+class ReadVectors:
+    """`{image, _path}` -> the image's vector of a file, and the picture's statistics, packed float32.
+
+    Parameters
+    ----------
+    path : str
+        See `encoders.precomputed`; all workers must see it.
+    batch_size : int
+    id_column : str
+    """
+
+    path: str
+    batch_size: int
+    id_column: str = "image_id"
+    name: str = "embed"
+    version: int = 1
+    needs: Needs = field(default_factory=lambda: Needs(memory_gb=1))
+    _digest: str | None = field(default=None, repr=False)
+    _features: PrecomputedFeatures | None = field(default=None, repr=False)
+    _store: Store | None = field(default=None, repr=False)
+
+    def identity(self) -> Mapping[str, Any]:
+        """The file's SHA-256; TableError if there is none."""
+        if self._digest is None:
+            if not Path(self.path).is_file():
+                raise TableError(f"no features file {self.path}", remedy="check the path")
+            self._digest = sha256_of(Path(self.path))
+        return {"encoder": "precomputed", "file": self._digest, "id_column": self.id_column}
+
+    def setup(self, store: Store) -> None:
+        """Read the file; WeightsError if it is another one than the plan's."""
+        self._features, self._store = PrecomputedFeatures(Path(self.path), self.id_column), store
+        if self._features.digest != self.identity()["file"]:
+            raise WeightsError(f"{self.path} has changed", str(self.identity()["file"]), "give all workers one file")
+
+    def process(self, items: Sequence[Item]) -> list[dict[str, Any]]:
+        """One vector a picture; TableError for a picture that is not in the file."""
+        from beholder.models.encoders.statistics import image_statistics
+
+        if self._features is None or self._store is None:
+            raise RuntimeError("setup was not called")
+        vectors = self._features.encode([item["image"] for item in items])
+        images = [read_image(self._store, item["_path"]) for item in items]
+        return [
+            {"image": item["image"], "vector": pack(vector), "statistics": pack(image_statistics(image))}
+            for item, vector, image in zip(items, vectors, images, strict=True)
+        ]
 
 
 @dataclass

@@ -35,14 +35,14 @@ class GenerateHosted:
     spent: float = 0.0
     name: str = "generate"
     version: int = 1
+    batch_size: int = field(init=False)
+    """Requests in flight at once; not part of the key, since each picture is asked for alone."""
     needs: Needs = field(default_factory=lambda: Needs(memory_gb=0.5, network=True))
     _generator: HostedGenerator | None = field(default=None, repr=False)
     _store: Store | None = field(default=None, repr=False)
 
-    @property
-    def batch_size(self) -> int:
-        """Requests in flight at once; not part of the key, since each picture is asked for alone."""
-        return self.settings.concurrency
+    def __post_init__(self) -> None:
+        self.batch_size = self.settings.concurrency
 
     def identity(self) -> Mapping[str, Any]:
         """Service, model and options."""

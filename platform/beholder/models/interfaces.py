@@ -23,12 +23,15 @@ class Needs:
         Name of its package environment; "platform" is the one Beholder itself runs in.
     network : bool
         Whether it calls a service outside.
+    python : str, optional
+        The Python that its worker must run, where that is not the platform's.
     """
 
     memory_gb: float
     gpu_memory_gb: float = 0.0
     environment: str = "platform"
     network: bool = False
+    python: str | None = None
 
 
 class Picture(NamedTuple):

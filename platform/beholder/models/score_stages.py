@@ -9,10 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from beholder.errors import UserError
 from beholder.models.canary import Probe, scorer_probe
 from beholder.models.interfaces import Needs, Scorer
 from beholder.models.scorers import ScorerSettings, load_scorer, scorer_identity, scorer_spec
+from beholder.models.scorers.environments import PLATFORM, environment
+from beholder.models.scorers.image_statistics import StatisticsScorer
+from beholder.models.scorers.user_python import UserScorer
 from beholder.models.stages import read_image
+from beholder.models.weights import sha256_of
 from beholder.store import Store
 
 Item = Mapping[str, Any]
@@ -41,8 +46,6 @@ class ScoreImages:
     _store: Store | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        from beholder.errors import UserError
-
         wanted = scorer_spec(self.settings.scorer).environment
         if self.needs.environment != wanted:
             raise UserError(
@@ -61,7 +64,14 @@ class ScoreImages:
         return self._identity
 
     def setup(self, store: Store) -> None:
-        """Fetch and load the scorer; a folder with another content than the plan's is refused."""
+        """Fetch and load the scorer; a folder with another content than the plan's is refused.
+
+        Raises
+        ------
+        EngineError
+            This process does not run in the scorer's environment.
+        """
+        _require_environment(self.needs.environment)
         self._scorer = load_scorer(self.settings, identity=self.identity(), offline=self.offline)
         self._store = store
 
@@ -106,10 +116,6 @@ class ScoreWithPython:
 
     def identity(self) -> Mapping[str, Any]:
         """The file's SHA-256, options, and the environment's lock."""
-        from beholder.errors import UserError
-        from beholder.models.scorers.environments import PLATFORM, environment
-        from beholder.models.weights import sha256_of
-
         if not Path(self.path).is_file():
             raise UserError(f"no scorer file {self.path}", remedy="check the path")
         name = self.needs.environment
@@ -117,9 +123,8 @@ class ScoreWithPython:
         return {"scorer": "user", "code": sha256_of(Path(self.path)), "options": dict(self.options), "lock": lock}
 
     def setup(self, store: Store) -> None:
-        """Run the file."""
-        from beholder.models.scorers.user_python import UserScorer
-
+        """Run the file, in its environment (EngineError elsewhere)."""
+        _require_environment(self.needs.environment)
         self._scorer = UserScorer(Path(self.path), needs_prompt=self.needs_prompt, options=self.options)
         self._store = store
 
@@ -128,6 +133,36 @@ class ScoreWithPython:
         if self._scorer is None or self._store is None:
             raise RuntimeError("setup was not called")
         return _rows(self._scorer, self._store, items, Path(self.path).stem)
+
+
+@dataclass
+class ScoreStatistics:
+    """`{image, _path}` -> the score of image statistics, a formula without network."""
+
+    batch_size: int = 16
+    name: str = "score"
+    version: int = 1
+    needs: Needs = field(default_factory=lambda: Needs(memory_gb=0.5))
+    _store: Store | None = field(default=None, repr=False)
+
+    def identity(self) -> Mapping[str, Any]:
+        """Terms and version; pictures are scored alone, so the batch size does not matter."""
+        return StatisticsScorer().identity()
+
+    def setup(self, store: Store) -> None:
+        """Nothing to load."""
+        self._store = store
+
+    def process(self, items: Sequence[Item]) -> list[dict[str, Any]]:
+        """One score a picture."""
+        if self._store is None:
+            raise RuntimeError("setup was not called")
+        return _rows(StatisticsScorer(), self._store, items, "statistics")
+
+
+def _require_environment(name: str) -> None:
+    if name != PLATFORM:
+        environment(name).require_here()
 
 
 def _rows(scorer: Scorer, store: Store, items: Sequence[Item], name: str) -> list[dict[str, Any]]:

@@ -33,6 +33,7 @@ class GenerateScenes:
     """Folder of the model cache."""
     name: str = "generate"
     version: int = 1
+    _encoder: MiniLM | None = field(default=None, repr=False)
     _reader: PromptReader | None = field(default=None, repr=False)
     _store: Store | None = field(default=None, repr=False)
 
@@ -52,7 +53,8 @@ class GenerateScenes:
         from beholder.models.encoders.minilm import MiniLM
         from beholder.models.generators.scenes.reading import PromptReader
 
-        self._reader, self._store = PromptReader(MiniLM(weights.folder("minilm", self.models)).encode), store
+        self._encoder = MiniLM(weights.folder("minilm", self.models))
+        self._reader, self._store = PromptReader(self._encoder.encode), store
 
     def process(self, items: Sequence[Item]) -> list[dict[str, Any]]:
         """Draw and store one PNG an item. Pictures do not depend on their neighbours, so nothing is padded."""
@@ -199,5 +201,5 @@ def read_image(store: Store, path: str) -> np.ndarray:
     import numpy as np
     from PIL import Image
 
-    with Image.open(store.path(path)) as image:
+    with Image.open(io.BytesIO(store.read(path))) as image:
         return np.asarray(image.convert("RGB"))

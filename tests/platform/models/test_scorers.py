@@ -272,7 +272,6 @@ def test_locks_hold_what_environments_ask_for() -> None:
         for line in wanted(name):
             asked = Requirement(line)
             assert asked.specifier.contains(locked[asked.name.lower()]), f"{name}: {line}"
-        assert environment(name).runtime_env()["uv"]["packages"] == list(environment(name).packages)
     pins = {name: dict(line.split("==") for line in environment(name).packages).get("transformers") for name in names()}
     assert len(set(pins.values()) - {None}) == 3  # the reason why they live apart
     with pytest.raises(UserError, match="environment 'moon'"):
