@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MANIFEST = "MANIFEST.json"
-VERSIONS = ("numpy", "scipy", "pandas", "pyarrow", "altair", "vl-convert-python")
+VERSIONS = ("numpy", "scipy", "pandas", "pyarrow", "mixedlm", "altair", "vl-convert-python")
 
 README = """\
 A study's tables, plan and results, complete enough to compute every number again.

@@ -132,8 +132,8 @@ def make_report(
     plan : AnalysisPlan
     tables : mapping of str to DataFrame
         By name: `votes`, `ratings`, `predictions`, `predictions_dense`, `steered`, `truth_votes`, and finished ones
-        (`ladder`, `differences`, `tie_curve`, `disagreement`) that are shown as they are. What is missing leaves its
-        questions "not run".
+        (`ladder`, `differences`, `tie_curve`, `disagreement`) that are shown as they are and, with `predictions` and
+        `ratings` beside them, computed again and compared. What is missing leaves its questions "not run".
     scale : Scale, optional
         Of the ratings; 0 … 1000 unless given.
     registered : str, optional

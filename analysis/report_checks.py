@@ -224,6 +224,19 @@ def _protocols(checked: Checked) -> Verdict:
     return "passed", f"{len(kept.left_out)} participants left out; every estimate inside everybody's interval"
 
 
+def _handed_in(checked: Checked) -> Verdict:
+    given = [s.result for s in checked.sections if s.kind == "as handed in" and s.result is not None]
+    compared: list[Any] = [r for r in given if r.recomputed is not None]  # type: ignore[attr-defined]
+    if not compared:
+        return "not run", "no finished tables with predictions and ratings beside them"
+    wrong = [f"{r.name}: {r.recomputed.differing[0]}" for r in compared if r.recomputed.differing]
+    if wrong:
+        return "failed", "; ".join(wrong)
+    if not sum(r.recomputed.compared for r in compared):
+        return "not run", "the predictions are of other models"
+    return "passed", ", ".join(f"{r.name}: {r.recomputed.compared} numbers" for r in compared)
+
+
 def _planted(checked: Checked) -> Verdict:
     planted = checked.result("planted")
     if planted is None:
@@ -267,6 +280,11 @@ CHECKS: tuple[tuple[str, Callable[[Checked], Verdict], str], ...] = (
     ("One dimension fits every pair", _one_dimension, "otherwise the ranking is nobody's preference"),
     ("Both models of ties give one order", _tie_models, "the order must not hang on how ties are read"),
     ("Per protocol agrees with intention to treat", _protocols, "exclusions must not make the result"),
+    (
+        "Finished tables follow from the predictions",
+        _handed_in,
+        "a table that was handed in may be of other predictions",
+    ),
     ("Planted win rates lie inside their intervals", _planted, "the analysis must recover what is known"),
     ("Nobody stopped the study for its result", _never("say so in the deviations"), "looking costs error rate"),
     (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis import charts
 from analysis.errors import TableError
+from analysis.report_recomputed import Recomputed, recomputed
 from analysis.results import Estimand, Exclusions, Result, plain
 
 if TYPE_CHECKING:
@@ -33,14 +34,23 @@ _QUANTITIES = {
 
 @dataclass(frozen=True, kw_only=True)
 class GivenTable(Result):
-    """A table as handed in: `name` and its `rows`. Its numbers are copied, not computed here."""
+    """A table as handed in: `name` and its `rows`.
+
+    Its numbers are copied; `recomputed` says how they compare with those computed here from predictions and ratings,
+    None where the report has none of these.
+    """
 
     name: str
     rows: tuple[dict[str, Any], ...]
+    recomputed: Recomputed | None = None
 
     def summary(self) -> str:
-        """How many rows of what."""
-        return f"{len(self.rows)} rows of the table {self.name}, as handed in. Estimand: {self.estimand.text}."
+        """How many rows of what, and whether they follow from the predictions."""
+        told = ""
+        if self.recomputed is not None:
+            n = len(self.recomputed.differing)
+            told = f" {self.recomputed.compared} of its numbers were computed again; {n or 'none'} differ."
+        return f"{len(self.rows)} rows of the table {self.name}, as handed in.{told} Estimand: {self.estimand.text}."
 
     def to_frame(self) -> pd.DataFrame:
         """The table."""
@@ -70,14 +80,23 @@ def given_table(name: str, material: Material) -> GivenTable:
         raise TableError(
             f"{name}: no column {', '.join(missing)}", ", ".join(COLUMNS[name]), "write them or leave it out"
         )
+    again = recomputed(name, frame, material)
     rows = [plain({str(key): value for key, value in row.items()}) for row in frame.to_dict("records")]
     return GivenTable(
         estimand=Estimand(_QUANTITIES[name], people_noun="users", items_noun="images"),
         exclusions=Exclusions.none(len(frame), "rows"),
-        provenance=material.provenance(name),
+        warnings=_told(again),
+        provenance=material.provenance(name, *(("predictions", "ratings") if again is not None else ())),
         name=name,
         rows=tuple(rows),
+        recomputed=again,
     )
+
+
+def _told(again: Recomputed | None) -> tuple[str, ...]:
+    if again is None or not again.differing:
+        return ()
+    return (f"{len(again.differing)} numbers are not those computed from the predictions: {again.differing[0]}",)
 
 
 def _ladder(frame: pd.DataFrame) -> alt.LayerChart:

@@ -28,7 +28,7 @@ HALF_WINS = "no finite strengths exist, so half a win was added on each side of 
 """Warning of a ranking that is finite only by this."""
 
 GIVEN = ("ladder", "differences", "tie_curve", "disagreement")
-"""Tables that an evaluation of reward models wrote; shown as they are when there."""
+"""Tables that an evaluation of reward models wrote; shown as they are, and computed again from predictions if there."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +162,25 @@ def _per_protocol(material: Material, rng: np.random.Generator) -> Result:
     return per_protocol(material, rng)
 
 
+def _logistic(material: Material, rng: np.random.Generator) -> Result:
+    from analysis.report_contrasts import logistic
+
+    return logistic(material, rng)
+
+
+def _monitoring(material: Material, rng: np.random.Generator) -> Result:
+    from analysis.report_contrasts import monitoring
+
+    return monitoring(material, rng)
+
+
+def _order_effects(material: Material, rng: np.random.Generator) -> Result:
+    from analysis.order_effects import session_effects
+
+    votes, confidence = material.tables["votes"], material.plan.confidence
+    return session_effects(votes, confidence=confidence, provenance=material.provenance("votes"))
+
+
 def _planted(material: Material, rng: np.random.Generator) -> Result:
     from analysis.report_planted import planted
 
@@ -250,6 +269,9 @@ def _questions(plan: AnalysisPlan) -> list[_Question]:
         _Question(4, "yoked", "Personalisation effect", "description", votes, _yoked),
         _Question(5, "ranking", "Ranking of all conditions", "description", votes, _ranking(False)),
         _Question(6, "ranking_sensitivity", "Ranking, other model of ties", "sensitivity", votes, _ranking(True)),
+        _Question(14, "logistic", "Crossed logistic model", "sensitivity", votes, _logistic),
+        _Question(15, "monitoring", "Evidence at any time", "description", votes, _monitoring),
+        _Question(16, "order_effects", "Side, fatigue and carry-over", "description", votes, _order_effects),
         _Question(7, "consistency", "Consistency of steering", "description", ("steered",), _consistency),
         _Question(8, "accuracy", "Accuracy for each person", "description", models, _accuracy("user"), "ladder"),
         _Question(

@@ -195,6 +195,30 @@ FRAMES: dict[str, tuple[str, dict[str, tuple[str, Form | None]]]] = {
             "n_users": ("Users", whole), "n_prompts": ("Prompts", whole), "n_runs": ("Runs", whole),
         },
     ),
+    "logistic": (
+        "Log odds by the crossed logistic model, ties left out",
+        {
+            "focal": ("Chosen", None), "against": ("over", None), "log_odds": ("Log odds", signed),
+            "ci_low": ("Interval", signed), "t": ("t", two), "df": ("df", whole), "p": ("p", p_short),
+            "p_likelihood_ratio": ("p, likelihood ratio", p_short), "win_rate": ("Win rate, no tie", percent),
+            "sd_participant": ("SD people", three), "sd_prompt": ("SD prompts", three), "n_votes": ("Votes", whole),
+        },
+    ),
+    "monitoring": (
+        "Evidence after the last participant",
+        {
+            "focal": ("Chosen", None), "against": ("over", None), "estimate": ("Mean over people", percent),
+            "ci_low": ("Sequence", percent), "e_value": ("e-value", two), "decision": ("Decision", None),
+            "stopped_at": ("Reached after", whole), "n_participants": ("People", whole), "n_votes": ("Votes", whole),
+        },
+    ),
+    "order_effects": (
+        "What side and place in the session do",
+        {
+            "name": ("Effect", None), "estimate": ("Estimate", signed), "ci_low": ("Interval", signed),
+            "t": ("t or z", two), "p": ("p", p_short),
+        },
+    ),
     "planted": (
         "Planted and recovered win rates",
         {

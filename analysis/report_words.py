@@ -20,6 +20,20 @@ READ = {
         "first."
     ),
     "ranking_sensitivity": "The same votes under another model of ties; the order should not hang on the choice.",
+    "logistic": (
+        "The same comparisons by another model: effects of people and prompts are normal on the logit, ties are left "
+        "out. Log odds speak of a median person and prompt; the win rate beside them is the mean over both. It should "
+        "agree with the win rates above in direction and roughly in p."
+    ),
+    "monitoring": (
+        "What somebody would have known who looked after every participant. The sequence and the e-value hold "
+        "however often one looks, for these prompts; each contrast has its share of the error rate. Where a study "
+        "stopped early, this is its headline, and the intervals above are not adjusted for the stopping."
+    ),
+    "order_effects": (
+        "What the left side gains, how answers change from the first to the last third of a session, and whether "
+        "people repeat or avoid the side they chose last. None of them is taste."
+    ),
     "consistency": (
         "T2 is above 0 when images steered for one person share a style across different prompts. Only pairs "
         "of different prompts enter, so what a prompt shows cannot create it. T1 says whether runs of the "
