@@ -27,6 +27,7 @@ _HOME = {
     "check_steered": "tables",
     "check_users": "tables",
     "check_votes": "tables",
+    "read_coded_votes": "coded_votes",
     "read_table": "tables",
     "cluster_mean": "clusters",
     "win_rate": "win_rates",

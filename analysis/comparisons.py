@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.clusters import Ints, integer_codes
+from analysis.coded_votes import CodedVotes
 from analysis.davidson import Counts
 from analysis.errors import EstimateError
 from analysis.existence import require_connected
@@ -69,21 +70,19 @@ class Comparisons:
         return bool(np.isin(self.counts.right * len(self.names) + self.counts.left, forth).any())
 
 
-def comparisons(votes: pd.DataFrame) -> Comparisons:
-    """Code and count the main votes between two different conditions; `votes` has passed `check_votes`.
+def comparisons(votes: pd.DataFrame | CodedVotes) -> Comparisons:
+    """Code and count the main votes between two different conditions; a data frame has passed `check_votes`.
 
     Raises
     ------
     EstimateError
         No such vote, only ties, or conditions that no chain of votes connects.
     """
-    left, right, choice = (_coded(votes[name]) for name in ("left_condition", "right_condition", "choice"))
+    left, right, choice = (_coded(votes, name) for name in ("left_condition", "right_condition", "choice"))
     kind = _kinds(left[0], right[0], choice[0], len(right[1]), len(choice[1]), len(left[1]))
-    main = (votes["kind"] == "main").to_numpy() if "kind" in votes else None
-    if main is not None and not main.all():
+    main = _main(votes)
+    if main is not None:
         kind = kind[main]
-    else:
-        main = None
     seen, place, n = _occurring(kind, len(left[1]) * len(right[1]) * len(choice[1]))
     names, counts, cell_of = _counts(seen, n, left[1], right[1], choice[1])
     n_main, n_used = len(kind), int(counts.votes.sum())
@@ -97,22 +96,32 @@ def comparisons(votes: pd.DataFrame) -> Comparisons:
         cell = cell[different]
         used = np.zeros(len(votes), dtype=bool)
         used[np.flatnonzero(main)[different] if main is not None else different] = True
-    ids = [votes[name] if used is None else votes[name][used] for name in ("participant_id", "prompt_id")]
-    (people, n_people), (items, n_items) = (_cluster_codes(values) for values in ids)
+    (people, n_people), (items, n_items) = (_clusters(votes, name, used) for name in ("participant_id", "prompt_id"))
     reasons = (("kind is not main", len(votes) - n_main), ("the same condition twice", n_main - n_used))
     exclusions = Exclusions(len(votes), n_used, tuple(r for r in reasons if r[1]), "votes")
     tables = KindTables.of(cell, 3 * len(counts.left), people, items, n_people, n_items)
     return Comparisons(tuple(names), counts, used, cell, people, items, n_people, n_items, tables, exclusions)
 
 
-def _coded(values: pd.Series) -> tuple[np.ndarray, list[str]]:
+def _coded(votes: pd.DataFrame | CodedVotes, name: str) -> tuple[np.ndarray, list[str]]:
     """Codes and what they stand for, as text; a categorical column is coded already."""
+    if isinstance(votes, CodedVotes):
+        return votes.columns[name].codes, votes.columns[name].texts()
     import pandas as pd
 
+    values = votes[name]
     if isinstance(values.dtype, pd.CategoricalDtype):
         return values.cat.codes.to_numpy(), [str(x) for x in values.cat.categories]
     codes, labels = pd.factorize(values)
     return codes, [str(x) for x in labels]
+
+
+def _main(votes: pd.DataFrame | CodedVotes) -> np.ndarray | None:
+    """Which votes are main ones; None when all are."""
+    if isinstance(votes, CodedVotes):
+        return votes.main
+    main = (votes["kind"] == "main").to_numpy() if "kind" in votes else None
+    return None if main is None or main.all() else main
 
 
 def _kinds(left: np.ndarray, right: np.ndarray, choice: np.ndarray, n_right: int, n_choice: int, n_left: int) -> Ints:
@@ -155,10 +164,13 @@ def _counts(
     return names, Counts(first, second, table, k), cell
 
 
-def _cluster_codes(values: pd.Series) -> tuple[Ints, int]:
-    """As `integer_codes`, without hashing what is categorical and has no unused category."""
+def _clusters(votes: pd.DataFrame | CodedVotes, name: str, used: np.ndarray | None) -> tuple[Ints, int]:
+    """As `integer_codes` of the used rows, without hashing what is coded already and has no unused category."""
+    if isinstance(votes, CodedVotes):
+        return votes.clusters(name, used)
     import pandas as pd
 
+    values = votes[name] if used is None else votes[name][used]
     if isinstance(values.dtype, pd.CategoricalDtype):
         codes, n = values.cat.codes.to_numpy(), len(values.cat.categories)
         if codes.min() >= 0 and np.bincount(codes, minlength=n).all():

@@ -16,6 +16,7 @@ import numpy as np
 
 from analysis.charts import interval_chart
 from analysis.clusters import Floats, t_quantile, two_sided_p
+from analysis.coded_votes import CodedVotes
 from analysis.comparisons import Comparisons, comparisons
 from analysis.davidson import TIE, Fit, Ties, choice_log_probabilities, fit_counts, strength_design
 from analysis.dimension import PairFit, dimension_test, pair_fits
@@ -162,7 +163,7 @@ class Ranking(Result):
 
 
 def rank_conditions(
-    votes: pd.DataFrame,
+    votes: pd.DataFrame | CodedVotes,
     *,
     ties: Ties = "davidson",
     reference: str | None = None,
@@ -176,8 +177,8 @@ def rank_conditions(
 
     Parameters
     ----------
-    votes : DataFrame
-        See `analysis.tables`; main votes between two different conditions are used.
+    votes : DataFrame or CodedVotes
+        See `analysis.tables`, `analysis.coded_votes`; main votes between two different conditions are used.
     ties : {"davidson", "rao-kupper"}
     reference : str, optional
         Condition with strength 0; the first in alphabetical order unless given.
@@ -196,7 +197,8 @@ def rank_conditions(
         Conditions that no chain of votes connects, only ties, an infinite strength, fewer than two participants or
         prompts, no convergence.
     """
-    votes = check_votes(votes)
+    if not isinstance(votes, CodedVotes):
+        votes = check_votes(votes)
     population = population or Population()
     data = comparisons(votes)
     names = data.names
@@ -220,7 +222,7 @@ def rank_conditions(
         estimand=estimand,
         exclusions=data.exclusions,
         warnings=few + warnings,
-        provenance=provenance or Provenance.of({"votes": votes}),
+        provenance=provenance or Provenance.of({"votes": votes.path if isinstance(votes, CodedVotes) else votes}),
         conditions=strengths,
         differences=differences,
         covariance=covariance,

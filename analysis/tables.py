@@ -75,7 +75,9 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class _Definition:
+class Definition:
+    """What a table must hold: ids (text), required columns, and what no two rows may share."""
+
     ids: tuple[str, ...]
     required: tuple[str, ...]
     key: tuple[str, ...]
@@ -84,8 +86,8 @@ class _Definition:
     duplicate_remedy: str = "keep one row a key"
 
 
-_DEFINITIONS: dict[str, _Definition] = {
-    "ratings": _Definition(
+DEFINITIONS: dict[str, Definition] = {
+    "ratings": Definition(
         ("user_id", "image_id"),
         ("user_id", "image_id", "score"),
         ("user_id", "image_id"),
@@ -93,7 +95,7 @@ _DEFINITIONS: dict[str, _Definition] = {
         ("occasion",),
         "number repeated ratings in an `occasion` column, or keep one of them",
     ),
-    "votes": _Definition(
+    "votes": Definition(
         ("participant_id", "prompt_id", "left_condition", "right_condition"),
         ("participant_id", "prompt_id", "left_condition", "right_condition", "choice"),
         (),
@@ -101,13 +103,13 @@ _DEFINITIONS: dict[str, _Definition] = {
         ("participant_id", "trial_id"),
         "keep one row a trial",
     ),
-    "predictions": _Definition(
+    "predictions": Definition(
         ("model", "user_id", "image_id"),
         ("model", "user_id", "image_id", "score"),
         ("model", "user_id", "image_id"),
         optional_key=("split",),
     ),
-    "steered": _Definition(
+    "steered": Definition(
         ("user_id", "prompt_id"),
         ("user_id", "prompt_id", "run", "embedding"),
         ("user_id", "prompt_id", "run"),
@@ -115,11 +117,12 @@ _DEFINITIONS: dict[str, _Definition] = {
         ("condition",),
         "keep one image for each user, prompt and run",
     ),
-    "users": _Definition(("user_id",), ("user_id",), ("user_id",)),
-    "images": _Definition(("image_id",), ("image_id", "path"), ("image_id",), ("prompt_id",)),
+    "users": Definition(("user_id",), ("user_id",), ("user_id",)),
+    "images": Definition(("image_id",), ("image_id", "path"), ("image_id",), ("prompt_id",)),
 }
 
-_SOURCES = ("left_source_user", "right_source_user")  # ids too, but empty for images made for nobody
+SOURCES = ("left_source_user", "right_source_user")
+"""Ids in `votes` that may be empty: of images made for nobody."""
 
 
 def _rows_text(frame: pd.DataFrame, bad: Any, columns: Sequence[str]) -> str:
@@ -167,7 +170,7 @@ def _schema(table: str) -> Any:
     """The pandera schema of a table: columns, what they hold, and the key."""
     import pandera.pandas as pa
 
-    columns: dict[str, Any] = {name: pa.Column(nullable=True) for name in _DEFINITIONS[table].required}
+    columns: dict[str, Any] = {name: pa.Column(nullable=True) for name in DEFINITIONS[table].required}
     if table == "votes":
         columns["choice"] = pa.Column(checks=pa.Check.isin(CHOICES, error=", ".join(CHOICES)))
         columns["kind"] = pa.Column(checks=pa.Check.isin(KINDS, error=", ".join(KINDS)), required=False)
@@ -181,7 +184,7 @@ def _validate(table: str, frame: pd.DataFrame) -> None:
     """Run the schema and turn what it finds into one message: the first problem in full, the others counted."""
     import pandera.errors
 
-    definition = _DEFINITIONS[table]
+    definition = DEFINITIONS[table]
     missing = [name for name in definition.required if name not in frame.columns]
     if missing:
         raise TableError(
@@ -212,13 +215,13 @@ def _validate(table: str, frame: pd.DataFrame) -> None:
 
 def _check(table: TableName, frame: pd.DataFrame) -> pd.DataFrame:
     """Columns, ids and keys; the checked copy has the index 0 … n-1."""
-    definition = _DEFINITIONS[table]
+    definition = DEFINITIONS[table]
     checked = frame.reset_index(drop=True)  # a new frame: the caller's stays as it was
     _validate(table, checked)
     optional = [name for name in definition.optional_ids if name in checked.columns]
     _text_ids(table, checked, (*definition.ids, *optional))
     if table == "votes":
-        _text_ids(table, checked, [name for name in _SOURCES if name in checked.columns], allow_empty=True)
+        _text_ids(table, checked, [name for name in SOURCES if name in checked.columns], allow_empty=True)
     extra = [name for name in definition.optional_key if name in checked.columns]
     key = [*definition.key, *extra]
     if table == "votes" and "trial_id" not in extra:
@@ -403,9 +406,9 @@ def _read_csv(path: Path, separator: str, table: TableName | None) -> pd.DataFra
     """Ids and conditions are text as written ("007", "None", "NA"); elsewhere the usual words mean "missing"."""
     import pandas as pd
 
-    known = set(_SOURCES)
+    known = set(SOURCES)
     if table is not None:
-        definition = _DEFINITIONS[table]
+        definition = DEFINITIONS[table]
         known |= {*definition.ids, *definition.optional_ids, "trial_id", "choice", "kind"}
     header = pd.read_csv(path, sep=separator, nrows=0).columns
     texts = [name for name in header if name in known or str(name).endswith("_id")]

@@ -27,14 +27,20 @@ DEFAULT_SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Loaded:
-    """A checked table, the file it came from and the rows a selection left out."""
+class Source:
+    """The file of a checked table and the rows that a selection left out."""
 
     name: TableName
-    frame: pd.DataFrame
     path: Path
     digest: str
     exclusions: Exclusions
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded(Source):
+    """A checked table and where it came from."""
+
+    frame: pd.DataFrame
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +92,7 @@ def _loaded(
         raise TableError(f"{path}: {error.found}", error.allowed, error.remedy) from None
     n_out = len(frame) - len(selected)
     reasons = ((f"not --where {args.where}", n_out),) if n_out else ()
-    return Loaded(name, checked, path, file_digest(path), Exclusions(len(frame), len(checked), reasons, name))
+    return Loaded(name, path, file_digest(path), Exclusions(len(frame), len(checked), reasons, name), checked)
 
 
 def _renamed(frames: list[pd.DataFrame], names: Sequence[str], columns: str) -> list[pd.DataFrame]:
@@ -145,7 +151,7 @@ def generator_of(args: argparse.Namespace) -> np.random.Generator:
     return np.random.default_rng(args.seed)
 
 
-def provenance_of(loaded: Sequence[Loaded], args: argparse.Namespace) -> Provenance:
+def provenance_of(loaded: Sequence[Source], args: argparse.Namespace) -> Provenance:
     """Digests of the files, seed, versions and every option as given.
 
     Files appear by name only: the same data in another folder give the same bytes.
@@ -156,7 +162,7 @@ def provenance_of(loaded: Sequence[Loaded], args: argparse.Namespace) -> Provena
     return Provenance(data, args.seed, package_versions(), tuple(sorted(settings.items())))
 
 
-def finished(result: R, loaded: Sequence[Loaded], args: argparse.Namespace) -> R:
+def finished(result: R, loaded: Sequence[Source], args: argparse.Namespace) -> R:
     """The result with the files' provenance and with the rows that `--where` left out.
 
     They are put in front of the result's own exclusions when it counts rows of the first table; for other tables, and

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from analysis.commands import confidence_of, finished, load_table, population_of, provenance_of
+from analysis.coded_votes import CodedVotes, read_coded_votes
+from analysis.commands import Source, confidence_of, finished, load_table, population_of, provenance_of
 from analysis.ranking import Ranking, rank_conditions
+from analysis.results import Exclusions, file_digest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,15 +36,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Ranking:
     """Fit the model."""
-    votes = load_table(args, "votes", args.votes)
+    votes, source = _votes(args)
     result = rank_conditions(
-        votes.frame,
+        votes,
         ties=args.ties,
         reference=args.reference,
         order_effect=None if args.order_effect is None else args.order_effect == "fit",
         pseudo_wins=args.pseudo_wins,
         confidence=confidence_of(args),
         population=population_of(args),
-        provenance=provenance_of([votes], args),
+        provenance=provenance_of([source], args),
     )
-    return finished(result, [votes], args)
+    return finished(result, [source], args)
+
+
+def _votes(args: argparse.Namespace) -> tuple[pd.DataFrame | CodedVotes, Source]:
+    """The votes, and where they are from; a whole Parquet file without faults is read in codes and needs no pandas."""
+    whole = args.where is None and not args.columns
+    coded = read_coded_votes(args.votes) if whole else None
+    if coded is None:
+        loaded = load_table(args, "votes", args.votes)
+        return loaded.frame, loaded
+    return coded, Source("votes", args.votes, file_digest(args.votes), Exclusions.none(len(coded), "votes"))
