@@ -54,12 +54,8 @@ def test_a_plan_without_new_options_keeps_the_hash_it_had_before_them(tmp_path: 
     (tmp_path / "plan.yaml").write_text("name: old # and a comment\nseed: 7\nsteer: {parents: null}\n")
     old = load_plan(tmp_path / "plan.yaml")
     assert old.hash == "25ad5ee8c2bdb40e092f3e298799c876714b1e015c590654192ad81f81266d27"
-    silent = {"score": None, "embed": {"text_encoder": None}}
-    assert (
-        load_plan(written(tmp_path, {"name": "old", "seed": 7, "steer": {"parents": None}} | silent)).hash == old.hash
-    )
-    published = json.loads((STUDIES / "demo.digests.json").read_text())
-    assert load_plan(STUDIES / "demo.yaml").hash == published["plan_hash"]
+    silent = {"steer": {"parents": None}, "score": None, "embed": {"text_encoder": None}}
+    assert load_plan(written(tmp_path, {"name": "old", "seed": 7} | silent)).hash == old.hash
 
 
 def test_what_a_plan_says_is_in_its_hash(tmp_path: Path) -> None:
