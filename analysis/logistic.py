@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 LARGEST_LOG_ODDS = 12.0
 """Fixed effects beyond this are taken for infinite: one exception in 160,000 votes."""
 
+INSTEAD = "report the win rate, which needs no iteration"
+
 INNER_TOLERANCE = 1e-10
 """Largest step of the inner iteration at which it stops: with looser ones the likelihood is too rough to climb."""
 
@@ -80,6 +82,11 @@ def fit_crossed(frame: pd.DataFrame, formula: str, groups: Sequence[str]) -> Cro
     groups : sequence of str
         Factors with a random intercept, in the order of the formula.
 
+    Raises
+    ------
+    EstimateError
+        The library finds no fit at all.
+
     Notes
     -----
     Estimates are those of lme4 within 1e-4 when its inner and outer iterations run until they stand still; with its
@@ -91,7 +98,10 @@ def fit_crossed(frame: pd.DataFrame, formula: str, groups: Sequence[str]) -> Cro
 
     with python_warnings.catch_warnings(record=True) as caught:
         python_warnings.simplefilter("always")
-        fit = mixedlm.glmer(formula, frame, family=Binomial(), control=GlmerControl(tolPwrss=INNER_TOLERANCE))
+        try:
+            fit = mixedlm.glmer(formula, frame, family=Binomial(), control=GlmerControl(tolPwrss=INNER_TOLERANCE))
+        except (ValueError, np.linalg.LinAlgError) as error:  # of a likelihood without a maximum
+            raise EstimateError(f"the crossed logistic model has no fit ({error})", remedy=INSTEAD) from None
     told = tuple(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)))
     names = list(fit.fixef())
     se = np.sqrt(np.diag(_covariance(fit))) if names else np.empty(0)
@@ -132,7 +142,7 @@ def _covariance(fit: Any) -> Floats:
         for k in range(j):
             corners = sum(a * b * value((j, a), (k, b)) for a in (1, -1) for b in (1, -1))
             hessian[j, k] = hessian[k, j] = corners / (4 * step[j] * step[k])
-    if np.linalg.eigvalsh(hessian).min() <= 0:
+    if not np.isfinite(hessian).all() or np.linalg.eigvalsh(hessian).min() <= 0:
         return known
     return np.asarray(2 * np.linalg.inv(hessian)[len(free) :, len(free) :])
 
@@ -322,10 +332,10 @@ def _usable(fit: CrossedFit) -> CrossedFit:
             "wins and losses on both sides",
             "collect more votes; report the count",
         )
-    if not fit.converged:
+    if not fit.converged or not all(math.isfinite(x) for x in (*fit.se.values(), fit.log_likelihood)):
         raise EstimateError(
             f"the crossed logistic model did not converge ({'; '.join(fit.messages)})",
-            remedy="report the win rate, which needs no iteration",
+            remedy=INSTEAD,
         )
     return fit
 

@@ -23,11 +23,14 @@ from beholder.plans import Plan, analysis_plan
 from beholder.records import key_of
 from beholder.runs import Context, run_job, start
 
-MATERIAL = ("votes", "truth_votes", "steered", "ladder", "differences", "tie_curve", "disagreement")
-"""Tables the report is made from, as far as they are in the store."""
+MATERIAL = (
+    *("votes", "truth_votes", "steered", "ladder", "differences", "tie_curve", "disagreement"),
+    *("ratings", "predictions", "predictions_dense"),
+)
+"""Tables the report is made from, as far as they are in the store; the last three compute the evaluation's again."""
 PICTURES = ("steered_images",)
 STEERED = ("user_id", "prompt_id", "run", "condition", "image_id", "reward", "embedding")
-VERSION = 1
+VERSION = 2
 """Raised by hand when the same tables give other results or another page."""
 
 

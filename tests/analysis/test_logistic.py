@@ -240,3 +240,26 @@ def test_command(draw_votes, rng: np.random.Generator, tmp_path: Path, capsys: p
     assert len(pd.read_csv(io.StringIO((tmp_path / "out" / "result.csv").read_text()))) == 1
     assert main(call) == 0
     assert "Crossed logistic model" in capsys.readouterr().out
+
+
+def test_small_studies_give_finite_numbers_or_a_reason() -> None:
+    """Few and lopsided votes, where the likelihood has no inner maximum or no curvature."""
+    rng, refused = np.random.default_rng(8), 0
+    for _ in range(40):
+        people, prompts, n = rng.integers(2, 6), rng.integers(2, 6), rng.integers(6, 30)
+        votes = pd.DataFrame(
+            {
+                "participant_id": rng.integers(0, people, n).astype(str),
+                "prompt_id": rng.integers(0, prompts, n).astype(str),
+                "left_condition": np.where(left := rng.random(n) < 0.5, "own", "other"),
+                "right_condition": np.where(left, "other", "own"),
+                "choice": np.where(rng.random(n) < rng.choice([0.1, 0.5, 0.95]), "left", "right"),
+            }
+        )
+        try:
+            found = crossed_logistic(votes, "own", "other")
+        except EstimateError:
+            refused += 1
+            continue
+        assert all(math.isfinite(x) for x in (found.log_odds, found.se, found.p, found.ci_low, found.ci_high))
+    assert 0 < refused < 40
