@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from analysis.errors import EstimateError, TableError, UserError
 
-__all__ = ["EngineError", "EstimateError", "PlanError", "StoreError", "TableError", "UserError", "WeightsError"]
+__all__ = [
+    "EngineError",
+    "EstimateError",
+    "OutOfMemoryError",
+    "PlanError",
+    "StorageError",
+    "StoreError",
+    "TableError",
+    "UserError",
+    "WeightsError",
+]
 
 
 class PlanError(UserError):
@@ -21,3 +31,14 @@ class WeightsError(UserError):
 
 class EngineError(UserError):
     """A run that cannot go on: too many failed items, no worker can be started."""
+
+
+class StorageError(StoreError, EngineError):
+    """A place that cannot be written to or does not answer: full, read-only, refused, too slow.
+
+    It is no property of an item, so a run that meets it stops and quarantines nothing.
+    """
+
+
+class OutOfMemoryError(EngineError):
+    """A stage does not fit into memory at its batch size: no property of an item, so the run stops."""

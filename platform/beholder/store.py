@@ -1,58 +1,77 @@
-"""Where tables and images lie: a folder, append-only, atomic, named by content.
+"""Where tables and images lie: a folder or a bucket, append-only, atomic, named by content.
 
 Layout of a store::
 
     store.json                    format version: written last when a store is made
     images/ab/abcd....png         by content key
-    ledger/<stage>/<writer>.jsonl results of a stage, one line a row, one file a writer
+    ledger/<stage>/<shard>.jsonl  results of a stage, one line a row, see `beholder.shards`
     tables/<name>.parquet         tidy tables, replaced whole
     records/<name>.json           how each table or report was made
     runs/<run>/state.json         what a run is doing
+    lock/<number>.json            who may write, see `beholder.storelock`
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from beholder.errors import StoreError
+from beholder.errors import StorageError, StoreError
+from beholder.shards import Shards, ShardWriter, ledger_folder, shard_names, shards_of
+from beholder.storage import PATIENCE, Folder, storage_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = 1
+MARKER = "store.json"
 
 
 class Store:
-    """A folder that many processes may write to at once. Picklable: it holds the path only.
+    """A folder or a bucket that many processes may write to at once. Picklable: it holds the address only.
+
+    Parameters
+    ----------
+    root : str or path
+        A folder's path, or `s3://BUCKET/PREFIX`.
+    patience : float
+        Seconds for which a bucket that throttles or does not answer is asked again.
 
     Raises
     ------
     StoreError
-        If the folder was written in another format, is a URL, or cannot be written to.
+        If it was written in another format, is another kind of URL, or cannot be written to.
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
-        if "://" in str(root):
-            raise StoreError(f"store {str(root)!r} is a URL", "a folder", "give a path that all workers share")
-        self.root = Path(root).absolute()
-        marker = self.root / "store.json"
-        if marker.exists():
-            found = json.loads(marker.read_text()).get("format")
-            if found != FORMAT:
-                raise StoreError(f"{marker} has format {found!r}", f"format {FORMAT}", "use another folder")
-            return
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            self._replace(marker, json.dumps({"format": FORMAT}).encode())
-        except OSError as error:
+    def __init__(self, root: str | os.PathLike[str], *, patience: float = PATIENCE) -> None:
+        self.storage = storage_of(root, patience)
+        found = self._format()
+        if found is None and not self.storage.create(MARKER, json.dumps({"format": FORMAT}).encode()):
+            found = self._format()
+        if found is not None and found != FORMAT:
             raise StoreError(
-                f"cannot write to {self.root}: {error.strerror}", remedy="choose another --store"
+                f"{self.url}/{MARKER} has format {found!r}",
+                f"format {FORMAT}",
+                "use the version of beholder that made it, or another store",
+            )
+
+    def _format(self) -> Any:
+        """The format it was written in; None where no store is yet."""
+        try:
+            content = json.loads(self.storage.read(MARKER))
+            return content["format"]
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError) as error:
+            raise StoreError(
+                f"{self.url}/{MARKER} says no format", f"format {FORMAT}", "use another store, or put the file right"
             ) from error
+        except OSError as error:
+            raise StorageError(f"cannot read {self.url}: {error.strerror}", remedy="choose another --store") from error
 
     @classmethod
     def existing(cls, root: str | os.PathLike[str]) -> Store:
@@ -61,45 +80,96 @@ class Store:
         Raises
         ------
         StoreError
-            If the folder is no store.
+            If there is no store.
         """
-        if not (Path(root) / "store.json").exists():
+        if not storage_of(root).exists(MARKER):
             raise StoreError(f"{root} is no store", "a folder with store.json", "give the --store of a job that ran")
         return cls(root)
 
-    # --- files -------------------------------------------------------------------------------------------------
-    def put_image(self, key: str, data: bytes, suffix: str = ".png") -> str:
-        """Write an image once, by temporary file and rename. Returns its path relative to the store."""
-        relative = f"images/{key[:2]}/{key}{suffix}"
-        self._replace(self.root / relative, data)
-        return relative
+    @property
+    def url(self) -> str:
+        """The folder's full path, or the bucket's URL: what --store takes."""
+        return self.storage.url
+
+    @property
+    def root(self) -> Path:
+        """The folder.
+
+        Raises
+        ------
+        StoreError
+            If the store is a bucket.
+        """
+        return self.path("")
 
     def path(self, relative: str) -> Path:
-        """The full path of something named relative to the store."""
-        return self.root / relative
+        """The full path of something named relative to the store, for libraries that open files themselves.
+
+        Raises
+        ------
+        StoreError
+            If the store is a bucket.
+        """
+        if not isinstance(self.storage, Folder):
+            raise StoreError(
+                f"{self.url}: {relative or 'this step'} needs files on this machine, which a bucket does not have",
+                "a folder",
+                "run this step on a folder (aws s3 sync copies a store)",
+            )
+        return self.storage.root / relative
+
+    def is_there(self) -> bool:
+        """Whether this process sees the store."""
+        return self.storage.exists(MARKER)
+
+    # --- files -------------------------------------------------------------------------------------------------
+    def put_image(self, key: str, data: bytes, suffix: str = ".png") -> str:
+        """Write an image whole. Returns its path relative to the store."""
+        relative = f"images/{key[:2]}/{key}{suffix}"
+        self.storage.write(relative, data)
+        return relative
+
+    def read(self, relative: str) -> bytes:
+        """The bytes of any file of the store; `FileNotFoundError` where there is none."""
+        return self.storage.read(relative)
+
+    def exists(self, relative: str) -> bool:
+        """Whether there is such a file."""
+        return self.storage.exists(relative)
+
+    def names(self, folder: str, suffix: str = "") -> list[str]:
+        """Files below a folder of the store that end so, relative to the store, sorted."""
+        return self.storage.names(folder, suffix)
+
+    def write_file(self, relative: str, data: bytes) -> None:
+        """Write or replace any other file of the store (a report, a model); a reader sees the old or the new one."""
+        self.storage.write(relative, data)
 
     # --- ledger ------------------------------------------------------------------------------------------------
-    def ledger_writer(self, stage: str) -> LedgerWriter:
+    def shards(self, stage: str) -> Shards:
+        """The shards of a stage's ledger, for random access and for writing."""
+        return shards_of(self.storage, stage)
+
+    def ledger_writer(self, stage: str) -> ShardWriter:
         """A new shard of a stage's ledger, for one writer."""
-        folder = self.root / "ledger" / stage
-        folder.mkdir(parents=True, exist_ok=True)
-        return LedgerWriter(folder / f"{uuid.uuid4().hex}.jsonl")
+        return self.shards(stage).writer()
 
     def ledger_rows(self, stage: str) -> Iterator[dict[str, Any]]:
         """All rows of a stage, shard by shard; a line cut off by a kill at the end of a shard is skipped."""
-        for shard in sorted((self.root / "ledger" / stage).glob("*.jsonl")):
-            for line in shard.read_bytes().split(b"\n")[:-1]:
+        for data in self.storage.read_many(shard_names(self.storage, stage)):
+            for line in data.split(b"\n")[:-1]:
                 yield json.loads(line)
 
+    def ledger_place(self, stage: str) -> str:
+        """Where a person finds the rows of a stage."""
+        return f"{self.url}/{ledger_folder(stage)}"
+
     # --- tables and records ------------------------------------------------------------------------------------
-    def write_table(self, name: str, frame: pd.DataFrame) -> Path:
+    def write_table(self, name: str, frame: pd.DataFrame) -> None:
         """Replace `tables/<name>.parquet` whole; a reader sees the old table or the new one."""
-        target = self.root / "tables" / f"{name}.parquet"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary(target)
-        frame.to_parquet(temporary, index=False)
-        os.replace(temporary, target)
-        return target
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer, index=False)
+        self.storage.write(f"tables/{name}.parquet", buffer.getvalue())
 
     def read_table(self, name: str) -> pd.DataFrame:
         """The table `name`.
@@ -111,68 +181,38 @@ class Store:
         """
         import pandas as pd
 
-        path = self.root / "tables" / f"{name}.parquet"
-        if not path.exists():
-            have = ", ".join(sorted(p.stem for p in path.parent.glob("*.parquet"))) or "none"
-            raise StoreError(f"no table {name!r} in {self.root}", f"tables there: {have}", "run the job that writes it")
-        return pd.read_parquet(path)
+        try:
+            return pd.read_parquet(io.BytesIO(self.storage.read(f"tables/{name}.parquet")))
+        except FileNotFoundError:
+            have = ", ".join(self.tables()) or "none"
+            raise StoreError(
+                f"no table {name!r} in {self.url}", f"tables there: {have}", "run the job that writes it"
+            ) from None
 
     def has_table(self, name: str) -> bool:
         """Whether `tables/<name>.parquet` is there."""
-        return (self.root / "tables" / f"{name}.parquet").exists()
+        return self.storage.exists(f"tables/{name}.parquet")
 
-    def write_record(self, name: str, record: Mapping[str, Any]) -> Path:
+    def tables(self) -> list[str]:
+        """Names of all tables, sorted."""
+        return [_stem(path, ".parquet") for path in self.storage.names("tables", ".parquet")]
+
+    def write_record(self, name: str, record: Mapping[str, Any]) -> None:
         """Replace `records/<name>.json`."""
-        path = self.root / "records" / f"{name}.json"
-        self._replace(path, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
-        return path
+        self.storage.write(f"records/{name}.json", (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
 
     def read_record(self, name: str) -> dict[str, Any] | None:
         """`records/<name>.json`, or None where it was never written."""
-        path = self.root / "records" / f"{name}.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        try:
+            content: dict[str, Any] = json.loads(self.storage.read(f"records/{name}.json"))
+        except FileNotFoundError:
+            return None
+        return content
 
-    def write_file(self, relative: str, data: bytes) -> Path:
-        """Replace any other file of the store (a report, a model), by temporary file and rename."""
-        path = self.root / relative
-        self._replace(path, data)
-        return path
-
-    def _replace(self, target: Path, data: bytes) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary(target)
-        temporary.write_bytes(data)
-        os.replace(temporary, target)
+    def records(self) -> list[str]:
+        """Names of all records, sorted."""
+        return [_stem(path, ".json") for path in self.storage.names("records", ".json")]
 
 
-class LedgerWriter:
-    """One writer's shard: each batch of rows is one `os.write`, so a kill cannot tear rows of different batches."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self._fd = path, -1
-
-    def put(self, rows: Iterable[Mapping[str, Any]]) -> list[int]:
-        """Append rows and return their lengths in bytes.
-
-        The file is made at the first call, so idle writers leave nothing behind.
-        """
-        lines = [(json.dumps(row, allow_nan=False) + "\n").encode() for row in rows]
-        data = b"".join(lines)
-        if not data:
-            return []
-        if self._fd < 0:
-            self._fd = os.open(self.path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
-        written = os.write(self._fd, data)
-        if written != len(data):
-            raise StoreError(f"{self.path}: wrote {written} of {len(data)} bytes", remedy="is the disk full?")
-        return [len(line) for line in lines]
-
-    def close(self) -> None:
-        """Close the shard."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-
-def _temporary(target: Path) -> Path:
-    return target.with_name(f"{target.name}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
+def _stem(path: str, suffix: str) -> str:
+    return path.rpartition("/")[2].removesuffix(suffix)

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from beholder.store import LedgerWriter, Store
+from beholder.shards import ShardWriter
+from beholder.store import Store
 
 Row = dict[str, Any]
 """A line of the ledger: key, status, attempt, written_at, item, error, seconds, worker, versions, and the result."""
@@ -57,13 +58,13 @@ class Ledger:
     """
 
     def __init__(self, store: Store, stage: str) -> None:
-        self._store, self._stage = store, stage
-        self._shards = sorted((store.root / "ledger" / stage).glob("*.jsonl"))
+        self._source = store.shards(stage)
+        self._shards = self._source.files()
         self._files: dict[int, int] = {}
         entries = [_index_shard(shard, number) for number, shard in enumerate(self._shards)]
         self._entries = self._settle(np.concatenate(entries) if entries else np.empty(0, _ENTRY))
         self._recent: dict[bytes, tuple[int, int, int, int, bool]] = {}
-        self._writer: LedgerWriter | None = None
+        self._writer: ShardWriter | None = None
         self._end = 0
 
     def __len__(self) -> int:
@@ -112,7 +113,7 @@ class Ledger:
         """
         writer, self._writer = self._writer, None
         if writer is None:
-            writer, self._end = self._store.ledger_writer(self._stage), 0
+            writer, self._end = self._source.writer(), 0
             self._shards.append(writer.path)
         lengths = writer.put(rows)
         self._writer = writer
