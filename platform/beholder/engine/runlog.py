@@ -109,11 +109,12 @@ def run_state(store: Store, run_id: str, now: datetime) -> RunState:
     StoreError
         If the store has no such run.
     """
-    path = store.path(f"runs/{run_id}/state.json")
-    if not path.exists():
+    try:
+        text = store.read(f"runs/{run_id}/state.json").decode()
+    except FileNotFoundError:
         known = ", ".join(state.run_id for state in run_states(store, now)) or "none"
-        raise StoreError(f"no run {run_id!r} in {store.root}", f"runs there: {known}")
-    found = RunState.from_json(path.read_text())
+        raise StoreError(f"no run {run_id!r} in {store.url}", f"runs there: {known}") from None
+    found = RunState.from_json(text)
     if found.state in ENDED or not _gone(found, now):
         return found
     return replace(found, state="interrupted")
@@ -121,7 +122,7 @@ def run_state(store: Store, run_id: str, now: datetime) -> RunState:
 
 def run_states(store: Store, now: datetime) -> list[RunState]:
     """Every run of a store, the one that was started last first."""
-    folders = [path.parent.name for path in store.path("runs").glob("*/state.json")]
+    folders = [path.split("/")[1] for path in store.names("runs", "/state.json")]
     return sorted((run_state(store, name, now) for name in folders), key=lambda s: s.started_at, reverse=True)
 
 
@@ -190,13 +191,13 @@ class RunLog:
     def __enter__(self) -> RunLog:
         now = self.clock()
         attempt = 1
-        if self.store.path(f"runs/{self.run_id}/state.json").exists():
+        if self.store.exists(f"runs/{self.run_id}/state.json"):
             before = run_state(self.store, self.run_id, now)
             if before.state not in ENDED:
                 raise EngineError(
                     f"run {self.run_id} is at work on this store (process {before.pid} on {before.host})",
                     "one process a run",
-                    f"wait for it, or `beholder runs cancel {self.run_id} --store {self.store.root}`",
+                    f"wait for it, or `beholder runs cancel {self.run_id} --store {self.store.url}`",
                 )
             attempt = before.attempt + 1
         self.store.write_file(f"runs/{self.run_id}/control", b"")
@@ -273,7 +274,7 @@ class RunLog:
 
     def _obey(self) -> None:
         """Wait while paused, raise when cancelled."""
-        while (wish := self.store.path(f"runs/{self.run_id}/control").read_text()) == "pause":
+        while (wish := self.store.read(f"runs/{self.run_id}/control").decode()) == "pause":
             if self._now().state != "paused":
                 self._change(state="paused")
                 self._write(force=True)
