@@ -13,9 +13,13 @@ import numpy as np
 from beholder.errors import StoreError, UserError
 from beholder.taste.base import FittedModel, State, TasteModel
 from beholder.taste.eb_slopes import EBSlopes
+from beholder.taste.fusion import LIGHT, Fusion
 from beholder.taste.linear import LinearTaste
+from beholder.taste.mlp import MLP
 from beholder.taste.models import Constant, Population, UserMean, UserRidge
 from beholder.taste.neighbours import Neighbours, NeighbourTaste
+from beholder.taste.network_taste import NetworkTaste
+from beholder.taste.stack import Stack, StackTaste
 
 FORMAT = 2
 
@@ -31,6 +35,9 @@ def known_models() -> dict[str, TasteModel]:
         EBSlopes(),
         Neighbours(),
         Neighbours(centred=False),
+        MLP(),
+        Stack((EBSlopes(), Fusion(LIGHT))),
+        Fusion(),
     ]
     return {model.name: model for model in models}
 
@@ -99,7 +106,7 @@ def model_from(state: State) -> FittedModel:
     StoreError
         For a kind of model that this version does not know.
     """
-    kinds = {kind.kind: kind.from_state for kind in (LinearTaste, NeighbourTaste)}
+    kinds = {kind.kind: kind.from_state for kind in (LinearTaste, NeighbourTaste, NetworkTaste, StackTaste)}
     kind = state.settings.get("kind")
     if kind not in kinds:
         raise StoreError(f"a model of kind {kind!r}", ", ".join(sorted(kinds)), "use the version that saved it")
