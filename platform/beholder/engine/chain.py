@@ -20,6 +20,7 @@ from beholder.engine.ledger import Keys, Row, short_key
 from beholder.engine.progress import Advance
 from beholder.engine.run import Engine, FailureGuard, StageRun
 from beholder.engine.stage import Item, Keyed, KeyMaker, Stage
+from beholder.errors import OutOfMemoryError
 
 BACKLOG = 8
 """Batches that may wait for a stage before the one ahead of it is held back."""
@@ -80,8 +81,14 @@ def run_chain(engine: Engine, links: Sequence[Link], items: Sequence[Item]) -> l
             flow.after = after
         flows[0].feed = iter(items)
         stream = stack.enter_context(closing(engine.backend.stream([(f.link.stage, f) for f in flows])))
-        for number, outcomes in stream:
-            flows[number].receive(outcomes)
+        try:
+            for number, outcomes in stream:
+                flows[number].receive(outcomes)
+        except OutOfMemoryError as error:
+            stream.close()
+            (flow,) = (f for f in flows if error.found.startswith(f"stage {f.link.stage.name!r} "))
+            tried = [*flow.under_way.values(), *(keyed.item for keyed in flow.waiting.values())]
+            raise engine.naming_size(error, flow.link.stage, tried) from None
     seconds = (engine.clock() - started).total_seconds()
     return [flow.result(keys, seconds) for flow, keys in zip(flows, _keys(flows, items), strict=True)]
 

@@ -103,6 +103,22 @@ class Pool:
         with contextlib.suppress(Exception):  # it is dead already, or Ray itself is
             ray.kill(worker.handle, no_restart=True)
 
+    def first(self, patience: float) -> Any:
+        """The first worker, once it is ready.
+
+        Raises
+        ------
+        EngineError
+            If none is in time; else as the worker raised it while loading, or Ray's error if it died.
+        """
+        import ray
+
+        ready, _ = ray.wait(list(self.starting), num_returns=1, timeout=patience)
+        if not ready:
+            raise no_worker(patience)
+        ray.get(ready[0])
+        return self.starting[ready[0]].handle
+
     def close(self) -> None:
         """Kill all workers."""
         for worker in [*self.workers, *self.starting.values()]:
@@ -140,10 +156,7 @@ class Dispatch:
     def require_worker(self) -> None:
         """Raise if nobody came into service in all the time that one is waited for."""
         if not self._pool.workers:
-            raise EngineError(
-                f"no worker was ready within {self._patience:.0f} s",
-                remedy=f"the cluster has {resources()}; ask for fewer workers or add machines",
-            )
+            raise no_worker(self._patience)
 
     def _admit(self, ref: Any) -> None:
         """Take a worker into service once it answered: one that no machine can host is never given a batch."""
@@ -154,7 +167,7 @@ class Dispatch:
         try:
             worker.name, worker.node = ray.get(ref)
         except ray.exceptions.RayTaskError as error:
-            raise _original(error) from error
+            raise original(error) from error
         except ray.exceptions.RayError as error:
             self._failed_starts += not was_warm
             if self._failed_starts >= STARTS:
@@ -193,7 +206,7 @@ class Dispatch:
         try:
             outcomes = ray.get(ref)
         except ray.exceptions.RayTaskError as error:
-            raise _original(error) from error
+            raise original(error) from error
         except ray.exceptions.RayError as error:
             outcomes = self._bury(worker, error)
         else:
@@ -232,7 +245,7 @@ class Dispatch:
             try:
                 outcomes += ray.get(ref)
             except ray.exceptions.RayTaskError as broken:
-                raise _original(broken) from broken
+                raise original(broken) from broken
             except ray.exceptions.RayError:
                 unanswered.append(work)
         suspect, *innocent = unanswered
@@ -273,6 +286,14 @@ def side_by_side(dispatches: Sequence[Dispatch]) -> Generator[tuple[int, list[Ou
                     break
 
 
-def _original(error: Any) -> BaseException:
+def no_worker(patience: float) -> EngineError:
+    """The error of a stage that nobody could be found for."""
+    return EngineError(
+        f"no worker was ready within {patience:.0f} s",
+        remedy=f"the cluster has {resources()}; ask for fewer workers or add machines",
+    )
+
+
+def original(error: Any) -> BaseException:
     """The error as the worker raised it, where it could be sent."""
     return error.cause if isinstance(error.cause, Exception) else error

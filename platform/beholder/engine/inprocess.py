@@ -10,8 +10,9 @@ from collections.abc import Generator, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from beholder.engine.environment import instruction_set
+from beholder.engine.memory import does_not_fit, is_out_of_memory, release
 from beholder.engine.stage import Keyed, Source, Stage, stage_key
-from beholder.errors import EngineError
+from beholder.errors import EngineError, OutOfMemoryError
 from beholder.records import canonical_json, key_of
 from beholder.store import Store
 
@@ -48,13 +49,42 @@ def describe(error: BaseException) -> str:
     return text if len(text) <= ERROR_LENGTH else text[: ERROR_LENGTH - 1] + "…"
 
 
-def run_batch(stage: Stage, batch: Sequence[Keyed]) -> list[Outcome]:
-    """Process a batch; where it raises, halve it until the items that fail alone are found.
-
-    Halving finds one bad item among n with about 2 log2(n) calls, and the good ones keep their results.
+def set_up(stage: Stage, store: Store) -> None:
+    """Load a stage.
 
     Raises
     ------
+    OutOfMemoryError
+        If it does not fit; other errors as the stage raised them.
+    """
+    text = None
+    try:
+        stage.setup(store)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        text = describe(error)
+    if text is not None:
+        raise does_not_fit(stage, "while loading", text)
+
+
+def run_batch(stage: Stage, batch: Sequence[Keyed], proved: bool = False) -> list[Outcome]:
+    """Process a batch; where it raises, halve it until the items that fail alone are found.
+
+    Halving finds one bad item among n with about 2 log2(n) calls, and the good ones keep their results. Memory that
+    runs out is another matter: see `_alone`.
+
+    Parameters
+    ----------
+    stage : Stage
+    batch : sequence of Keyed
+    proved : bool
+        Whether a batch of this size has been through here before.
+
+    Raises
+    ------
+    OutOfMemoryError
+        If the batch size is too large for this worker.
     EngineError
         As the stage raised it: the run cannot go on.
     ValueError
@@ -64,31 +94,85 @@ def run_batch(stage: Stage, batch: Sequence[Keyed]) -> list[Outcome]:
     started = time.perf_counter()
     try:
         results = stage.process([item for _, item in batch])
-    except EngineError:  # no property of an item: a budget that is used up, a machine that lacks something
-        raise
     except Exception as error:
+        out_of_memory = is_out_of_memory(error)
+        if isinstance(error, EngineError) and not out_of_memory:  # a budget used up, a machine that lacks something
+            raise
+        what, trace = describe(error), trace_digest(error)
+    else:
+        return _checked(stage, batch, results, time.perf_counter() - started)
+    # No longer in the handler, whose traceback holds on to what the batch had allocated.
+    if out_of_memory:
+        return _alone(stage, batch, proved, what, trace)
+    if len(batch) == 1:
+        return [_failure(batch[0].key, what, trace, time.perf_counter() - started)]
+    half = len(batch) // 2
+    return run_batch(stage, batch[:half], proved) + run_batch(stage, batch[half:], proved)
+
+
+def _alone(stage: Stage, batch: Sequence[Keyed], proved: bool, what: str, trace: str) -> list[Outcome]:
+    """Find out whose fault it is that memory ran out: the batch size's, or that of items which are too large.
+
+    A stage pads what it is given to its batch size, so an item alone asks for as much as the batch did. Items that
+    fail alone are set aside if others pass, or have passed before; if all do, or none, it is the size. Nothing is
+    computed at another size than the plan's.
+    """
+    outcomes, greedy = [], []
+    for keyed in batch:
+        release()
         if len(batch) > 1:
-            half = len(batch) // 2
-            return run_batch(stage, batch[:half]) + run_batch(stage, batch[half:])
-        return [_failure(batch[0].key, error, time.perf_counter() - started)]
+            try:
+                outcomes += run_batch(stage, [keyed], proved=False)
+                continue
+            except OutOfMemoryError:
+                pass
+        greedy.append(_failure(keyed.key, what, trace, 0.0))
+    if not greedy or not (proved or 2 * len(greedy) <= len(batch)):
+        raise does_not_fit(stage, "on a batch", what)
+    return outcomes + greedy
+
+
+def _checked(stage: Stage, batch: Sequence[Keyed], results: Sequence[dict[str, Any]], seconds: float) -> list[Outcome]:
     if len(results) != len(batch):
         raise ValueError(f"stage {stage.name!r} gave {len(results)} results for {len(batch)} items")
-    share = (time.perf_counter() - started) / len(batch)
-    return [_checked(stage, key, result, share) for (key, _), result in zip(batch, results, strict=True)]
+    return [_outcome(stage, key, result, seconds / len(batch)) for (key, _), result in zip(batch, results, strict=True)]
 
 
-def _checked(stage: Stage, key: str, result: dict[str, Any], seconds: float) -> Outcome:
+def _outcome(stage: Stage, key: str, result: dict[str, Any], seconds: float) -> Outcome:
     if clash := RESERVED & result.keys():
         raise ValueError(f"stage {stage.name!r} returns {sorted(clash)}: these names belong to the ledger")
     try:
         canonical_json(result)  # NaN, or an array: the ledger could not hold it exactly
     except TypeError as error:
-        return _failure(key, error, seconds)
+        return _failure(key, describe(error), trace_digest(error), seconds)
     return Outcome(key, result, None, seconds, worker_name(), instruction_set())
 
 
-def _failure(key: str, error: Exception, seconds: float) -> Outcome:
-    return Outcome(key, None, describe(error), seconds, worker_name(), instruction_set(), trace_digest(error))
+def _failure(key: str, what: str, trace: str, seconds: float) -> Outcome:
+    return Outcome(key, None, what, seconds, worker_name(), instruction_set(), trace)
+
+
+class Worker:
+    """A stage that was set up, and what it has shown so far: what runs in a worker's process, or in this one."""
+
+    def __init__(self, stage: Stage, store: Store) -> None:
+        set_up(stage, store)
+        self.stage, self._proved = stage, False
+
+    def run(self, batch: Sequence[Keyed]) -> list[Outcome]:
+        """Outcomes of one batch; see `run_batch`."""
+        outcomes = run_batch(self.stage, batch, self._proved)
+        self._proved = self._proved or any(outcome.result is not None for outcome in outcomes)
+        return outcomes
+
+    def try_out(self, batch: Sequence[Keyed]) -> None:
+        """Process one batch and drop what comes out; OutOfMemoryError if it does not fit, else the stage's errors."""
+        try:
+            self.stage.process([item for _, item in batch])
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise does_not_fit(self.stage, "on a batch", describe(error)) from None
 
 
 def trace_digest(error: BaseException) -> str:
@@ -116,15 +200,15 @@ class InProcess:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._ready: dict[str, Stage] = {}
+        self._ready: dict[str, Worker] = {}
 
     def outcomes(
         self, stage: Stage, batches: Iterable[Sequence[Keyed]], count: int
     ) -> Generator[list[Outcome], None, None]:
         """Process the batches in order; yields each one's outcomes. Errors of `setup` are the caller's."""
-        ready = self._set_up(stage)
+        worker = self._worker(stage)
         for batch in batches:
-            yield run_batch(ready, batch)
+            yield worker.run(batch)
 
     def stream(self, parts: Sequence[tuple[Stage, Source]]) -> Generator[tuple[int, list[Outcome]], None, None]:
         """Process whatever the latest stage has to do, so that little waits between stages."""
@@ -133,15 +217,20 @@ class InProcess:
             idle += 1
             for number, (stage, source) in reversed(list(enumerate(parts))):
                 if batch := source.take():
-                    yield number, run_batch(self._set_up(stage), batch)
+                    yield number, self._worker(stage).run(batch)
                     idle = 0
                     break
 
-    def _set_up(self, stage: Stage) -> Stage:
+    def try_out(self, stage: Stage, batch: Sequence[Keyed]) -> None:
+        """Process one batch on a stage of its own, which is then let go, as are those set up before."""
+        self.close()
+        release()
+        Worker(stage, self.store).try_out(batch)
+
+    def _worker(self, stage: Stage) -> Worker:
         identity = identity_of(stage)
         if identity not in self._ready:
-            stage.setup(self.store)
-            self._ready[identity] = stage
+            self._ready[identity] = Worker(stage, self.store)
         return self._ready[identity]
 
     def close(self) -> None:

@@ -104,19 +104,22 @@ def demand_of(stage: Stage) -> Demand:
     )
 
 
-def hosts(demand: Demand, machines: Iterable[Mapping[str, float]]) -> int:
+def hosts(demand: Demand, machines: Iterable[Mapping[str, float]], *, cores: float = 1.0, memory: float = 1.0) -> int:
     """How many workers the machines' cores (one each) and main memory hold together.
 
     Parameters
     ----------
     machines : iterable of mapping
         `CPU` and `memory` (bytes) of each, as Ray lists them.
+    cores, memory : float
+        Share of each machine's that is for them.
     """
     fit = 0
     for machine in machines:
-        cores = int(machine.get("CPU", 0))
-        room = int(machine.get("memory", 0) // (demand.memory_gb * GB)) if demand.memory_gb else cores
-        fit += min(cores, room)
+        room = int(cores * machine.get("CPU", 0))
+        if demand.memory_gb:
+            room = min(room, int(memory * machine.get("memory", 0) // (demand.memory_gb * GB)))
+        fit += room
     return fit
 
 

@@ -12,9 +12,10 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from beholder.engine.cluster import connect, one_line
-from beholder.engine.dispatch import Dispatch, Pool, side_by_side
+from beholder.engine.dispatch import Dispatch, Pool, original, side_by_side
 from beholder.engine.environment import worker_environment
-from beholder.engine.inprocess import Outcome, identity_of, run_batch, worker_name
+from beholder.engine.inprocess import Outcome, Worker, identity_of, worker_name
+from beholder.engine.memory import does_not_fit
 from beholder.engine.placement import GB, STEP, Anywhere, Demand, Places, Slots, demand_of, hosts
 from beholder.engine.stage import Keyed, Source, Stage
 from beholder.errors import EngineError
@@ -29,27 +30,36 @@ class _Actor:
     """What runs in a worker's process."""
 
     def __init__(self, stage: Stage, store: Store, gpu_share: float) -> None:
-        self._stage, self._store, self._gpu_share, self._ready = stage, store, gpu_share, False
+        self._stage, self._store, self._gpu_share = stage, store, gpu_share
+        self._worker: Worker | None = None
 
     def start(self) -> tuple[str, str]:
         """Load the stage at the first call; answers with the worker's name and its machine's id in the cluster."""
         import ray
 
-        if not (self._store.root / "store.json").exists():
+        if not self._store.is_there():
             raise EngineError(
-                f"worker {worker_name()} does not see the store {self._store.root}",
-                "a folder that all machines of the cluster share",
-                "give --store on a shared file system",
+                f"worker {worker_name()} does not see the store {self._store.url}",
+                "a folder or bucket that all machines of the cluster share",
+                "give --store on a shared file system, or a bucket's URL",
             )
-        if not self._ready:
+        if self._worker is None:
             _stay_within(self._gpu_share)
-            self._stage.setup(self._store)
-            self._ready = True
+            self._worker = Worker(self._stage, self._store)
         return worker_name(), ray.get_runtime_context().get_node_id()
 
     def run(self, batch: list[Keyed]) -> list[Outcome]:
         """Outcomes of one batch; errors of items come back as outcomes."""
-        return run_batch(self._stage, batch)
+        return self._started().run(batch)
+
+    def try_out(self, batch: list[Keyed]) -> None:
+        """Process one batch and drop what comes out."""
+        self._started().try_out(batch)
+
+    def _started(self) -> Worker:
+        if self._worker is None:
+            raise RuntimeError("start was not called")
+        return self._worker
 
 
 class RayPool:
@@ -102,19 +112,42 @@ class RayPool:
         for identity in self._pools.keys() - wanted:  # they would hold the shares of cores that these stages need
             self._pools.pop(identity).close()
         with ExitStack() as stack:
-            pools = [stack.enter_context(self._pool_of(stage, None)) for stage, _ in parts]
+            pools = [stack.enter_context(self._pool_of(stage, None, beside=len(parts))) for stage, _ in parts]
             yield from side_by_side(
                 [Dispatch(pool, part[1].take, self._patience) for pool, part in zip(pools, parts, strict=True)]
             )
 
+    def try_out(self, stage: Stage, batch: Sequence[Keyed]) -> None:
+        """Process one batch on a worker of its own; all others are let go, since they may hold the memory it needs.
+
+        A worker that dies counts as one that ran out of memory: that is how a system says so.
+        """
+        import ray
+
+        for identity in list(self._pools):
+            self._pools.pop(identity).close()
+        try:
+            with self._pool_of(stage, 1) as pool:
+                ray.get(pool.first(self._patience).try_out.remote(list(batch)))
+            self._pools.pop(identity_of(stage)).close()
+        except ray.exceptions.RayTaskError as error:
+            raise original(error) from error
+        except ray.exceptions.RayError as error:
+            raise does_not_fit(
+                stage, f"on {len(batch)} items, as it seems: its worker died", one_line(error)
+            ) from error
+
     @contextmanager
-    def _pool_of(self, stage: Stage, count: int | None) -> Iterator[Pool]:
-        """The stage's workers, at most one a batch; kept warm afterwards unless something went wrong."""
+    def _pool_of(self, stage: Stage, count: int | None, beside: int = 1) -> Iterator[Pool]:
+        """The stage's workers, at most one a batch; kept warm afterwards unless something went wrong.
+
+        `beside` is the number of stages that share the machines at the same time.
+        """
         if self._started is None:
             self._started = connect(self._address, self._workers)
         identity = identity_of(stage)
         demand = demand_of(stage)
-        limit = self._limit(demand)
+        limit = self._limit(demand, beside)
         size = limit if count is None else min(limit, count)
         pool = self._pools.pop(identity, None) or self._make(stage, demand, size)
         self._busy[identity] = pool
@@ -138,7 +171,7 @@ class RayPool:
             ray.shutdown()
         self._started = None
 
-    def _limit(self, demand: Demand) -> int:
+    def _limit(self, demand: Demand, beside: int) -> int:
         """Most workers of a stage.
 
         Raises
@@ -158,8 +191,13 @@ class RayPool:
                     remedy="set its device to cpu; a cluster that starts machines on demand wants --workers N",
                 )
             return min(self._workers or gpus, gpus if not grows else MANY)
-        room = hosts(demand, machines)
-        if not room and demand.memory_gb and not grows and any(machine.get("CPU") for machine in machines):
+        room = hosts(demand, machines, cores=min(1.0, WARM_POOLS / beside), memory=1 / beside)
+        if (
+            not hosts(demand, machines)
+            and demand.memory_gb
+            and not grows
+            and any(machine.get("CPU") for machine in machines)
+        ):
             largest = max(machine.get("memory", 0.0) for machine in machines) / GB
             raise EngineError(
                 f"the stage states {demand.memory_gb:g} GB of main memory",

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from beholder import __version__
 from beholder.engine.inprocess import Outcome
 from beholder.engine.ledger import Keys, Ledger, Row, short_key
+from beholder.engine.memory import with_size
+from beholder.engine.probe import probe
 from beholder.engine.progress import Progress
 from beholder.engine.stage import Item, Keyed, KeyMaker, Source, Stage, content_of
-from beholder.errors import EngineError
+from beholder.errors import EngineError, OutOfMemoryError
 from beholder.records import rows_digest
 from beholder.store import Store
 
@@ -46,6 +48,16 @@ class Backend(Protocol):
         """Process the batches of several stages side by side, as their sources give them; ends when none gives more.
 
         Yields the number of the part with each list of outcomes. A source is asked again after every yield.
+        """
+        ...
+
+    def try_out(self, stage: Stage, batch: Sequence[Keyed]) -> None:
+        """Process one batch on a worker of its own, and drop what comes out. All other workers are let go first.
+
+        Raises
+        ------
+        OutOfMemoryError
+            If it does not fit; other errors as the stage raised them.
         """
         ...
 
@@ -132,8 +144,8 @@ class Engine:
     def __post_init__(self) -> None:
         if not 0 <= self.max_failed <= 1:
             raise EngineError(f"max_failed is {self.max_failed}", "a share from 0 to 1")
-        if self.backend.store.root != self.store.root:
-            raise EngineError(f"workers write to {self.backend.store.root}, the ledger is in {self.store.root}")
+        if self.backend.store.url != self.store.url:
+            raise EngineError(f"workers write to {self.backend.store.url}, the ledger is in {self.store.url}")
         if self.retries < 0:
             raise EngineError(f"retries is {self.retries}", "0 or more")
 
@@ -155,6 +167,8 @@ class Engine:
         ------
         EngineError
             If more items fail than `max_failed` allows, or no worker can be started.
+        OutOfMemoryError
+            If the stage does not fit into memory at its batch size; names the size that does.
         ValueError
             If the stage breaks its contract.
         """
@@ -210,9 +224,24 @@ class Engine:
                 yield batch
 
         count = -(-len(places) // stage.batch_size)
-        with closing(self.backend.outcomes(stage, batches(), count)) as stream:
-            for outcomes in stream:
-                yield self.record(ledger, outcomes, under_way)
+        try:
+            with closing(self.backend.outcomes(stage, batches(), count)) as stream:
+                for outcomes in stream:
+                    yield self.record(ledger, outcomes, under_way)
+        except OutOfMemoryError as error:
+            tried = list(under_way.values()) or [items[places[0]]]  # none is under way while the stage loads
+            raise self.naming_size(error, stage, tried) from None
+
+    def naming_size(self, error: OutOfMemoryError, stage: Stage, items: Sequence[Item]) -> OutOfMemoryError:
+        """The error of a stage that does not fit, with the batch size that would: tried out on the items given."""
+        size = 0
+        if stage.batch_size > 1:
+            try:
+                with self.progress.step(f"{stage.name}: find a batch size that fits"):
+                    size = probe(self.backend, stage, items, stage.batch_size - 1)
+            except (EngineError, ValueError):  # the size is a help; that the stage does not fit stands without it
+                return error
+        return with_size(error, size)
 
     def record(self, ledger: Ledger, outcomes: Sequence[Outcome], under_way: dict[str, Item]) -> list[Row]:
         """Write outcomes into the ledger as rows; takes their items out of `under_way`."""
@@ -269,7 +298,7 @@ class FailureGuard:
         raise EngineError(
             f"stage {self.stage.name!r}: {failures} of {self.planned} items failed, one of them with {row['error']}",
             f"at most {self.allowed} failed items",
-            f"look at the rows with status failed in {self.engine.store.root / 'ledger' / self.stage.name} "
+            f"look at the rows with status failed in {self.engine.store.ledger_place(self.stage.name)} "
             f"(this key {row['key'][:12]}, attempt {row['attempt']}), mend the cause, run again with more retries if "
             "they were used up",
         )

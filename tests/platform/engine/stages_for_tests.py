@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from beholder.engine.inprocess import InProcess
 from beholder.engine.progress import Quiet
 from beholder.engine.raypool import RayPool
 from beholder.engine.run import Engine
 from beholder.engine.stage import Item, Result
-from beholder.errors import EngineError
+from beholder.errors import EngineError, OutOfMemoryError
 from beholder.store import Store
+
+BLOCK = 2**30
 
 
 class Square:
@@ -61,6 +68,63 @@ class Square:
         if do == "clash":
             return {"status": "fine"}
         return {"square": float("nan") if do == "nan" else item["n"] ** 2}
+
+
+@dataclass
+class Hungry:
+    """Pads to its batch size, and runs out of memory above a stated one, or on a huge item, in one of three ways."""
+
+    batch_size: int
+    limit: int
+    way: str = "python"
+    name: str = "hungry"
+    version: int = 1
+    _loaded: int | None = field(default=None, repr=False)
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"batch_size": self.batch_size}
+
+    def setup(self, store: Store) -> None:
+        note(store, self.name, f"setup {self.batch_size}")
+        if self.limit < 0:
+            raise MemoryError("no room for the weights")
+        self._loaded = self.batch_size
+
+    def process(self, items: Sequence[Item]) -> list[Result]:
+        assert self._loaded == self.batch_size  # nothing left over from another size
+        if self.batch_size > self.limit or any(item.get("do") == "huge" for item in items):
+            self.run_out()
+        return [{"square": item["n"] ** 2} for item in items]
+
+    def run_out(self) -> None:
+        if self.way == "exit":
+            os._exit(9)
+        if self.way == "torch":
+            import torch
+
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        raise OutOfMemoryError("full") if self.way == "ours" else MemoryError("full")
+
+
+@dataclass
+class Allocating:
+    """Really allocates a block an item of its batch size, in a process that may have `room` blocks and a half more."""
+
+    batch_size: int
+    room: int
+    name: str = "allocating"
+    version: int = 1
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"batch_size": self.batch_size}
+
+    def setup(self, store: Store) -> None:
+        now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (int(now + (self.room + 0.5) * BLOCK), resource.RLIM_INFINITY))
+
+    def process(self, items: Sequence[Item]) -> list[Result]:
+        block = np.empty(self.batch_size * BLOCK, dtype=np.uint8)  # address space only; nobody touches it
+        return [{"bytes": block.nbytes} for _ in items]
 
 
 class Here(Square):
