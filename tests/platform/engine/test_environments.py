@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -14,12 +16,14 @@ import pytest
 from PIL import Image
 
 from beholder.engine.chain import Link, run_chain
+from beholder.engine.environment import worker_environment
 from beholder.errors import EngineError, UserError
-from beholder.models.entries import PythonEntry
+from beholder.models.entries import PythonEntry, ScorerEntry
 from beholder.models.planned import scorer_stage
 from beholder.models.scorers.environments import STAMP, environment
 from beholder.store import Store
 
+ROOT = Path(__file__).parents[3]
 SCORER = """
 from importlib.metadata import version
 
@@ -134,3 +138,46 @@ def test_a_package_that_cannot_be_had_is_one_line(locks: dict[str, Path], tmp_pa
     with pytest.raises(EngineError, match=r"environment two cannot be built: ERROR: No matching .*smallpin==3\.0"):
         environment(str(locks["two"])).build(tmp_path / "cache", lambda text: None)
     assert not environment(str(locks["two"])).is_built(environment(str(locks["two"])).folder(tmp_path / "cache"))
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_scorers_real_environment_beside_the_platforms_own(
+    ray_address: str, engine_of: Any, store: Store, tmp_path: Path
+) -> None:
+    """Q-Align's class with random weights, in pyiqa's locked environment with its own torch; about 5 GB the first time.
+
+    What the worker says is what the environment's Python says by hand. BEHOLDER_ENVIRONMENTS names a folder to keep it.
+    """
+    cache = Path(os.environ.get("BEHOLDER_ENVIRONMENTS", tmp_path / "cache"))
+    python = environment("pyiqa").build(cache, print)
+    script = ROOT / "tests" / "platform" / "models" / "scorer_in_environment.py"
+    variables = dict(os.environ) | {"PYTHONPATH": f"{ROOT / 'platform'}{os.pathsep}{ROOT}", "HF_HUB_OFFLINE": "1"}
+    by_hand = subprocess.run(
+        [python, script, "qalign", tmp_path], env=variables | worker_environment(), capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    expected = json.loads(by_hand.stdout.strip().splitlines()[-1])["scores"]
+    items = []
+    for i, picture in enumerate(golden()):
+        path = store.path(f"images/{i}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+        items.append({"image": str(i), "_path": f"images/{i}.png"})
+    network = ScorerEntry(
+        model="qalign", checkpoint=str(tmp_path / "owl"), device="cpu", dtype="float32", batch_size=2,
+        not_recorded="allow", memory_gb=2,
+    )  # fmt: skip
+    links = [
+        Link(scorer_stage(network, str(cache)), "Q-Align", lambda row: items[int(row["image"])]),
+        Link(scorer_stage("statistics", str(cache)), "Statistics"),
+    ]
+    scores, statistics = run_chain(engine_of("ray"), links, items)
+    assert [row["score"] for row in scores.rows] == expected
+    assert (scores.failed, statistics.computed) == (0, 3)
+
+
+def golden() -> list[np.ndarray]:
+    """The pictures that the script scores."""
+    rng = np.random.default_rng(3)
+    return [rng.integers(0, 256, (60 + 9 * i, 80 - 7 * i, 3), dtype=np.uint8) for i in range(3)]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +27,10 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(place) if place else tmp_path_factory.mktemp("environments")
 
 
-def built(name: str, kept: Path) -> Path:
-    """The Python of an environment with exactly its lock's packages."""
-    python = kept / name / "bin" / "python"
-    stamp = kept / name / "beholder-lock"
-    lock = environment(name)
-    if not stamp.is_file() or stamp.read_text() != lock.digest:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(kept / name)], check=True)
-        pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
-        subprocess.run([*pip, *lock.packages], check=True)
-        stamp.write_text(lock.digest)
-    return python
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("scorer", OWN)
 def test_a_tiny_checkpoint_in_the_real_environment(scorer: str, kept: Path, tmp_path: Path) -> None:
-    python = built(OWN[scorer], kept)
+    python = environment(OWN[scorer]).build(kept, print)
     variables = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {
         "PYTHONPATH": f"{ROOT / 'platform'}{os.pathsep}{ROOT}",
         "HF_HUB_OFFLINE": "1",
