@@ -24,7 +24,7 @@ from analysis.levels import Compared, ImageLevel, Items, Measured, Rules, UserLe
 from analysis.matched import Matched, ModelRows, match, on_common_rows
 from analysis.results import Estimand, Population, Provenance, Result, p_text
 from analysis.tables import Scale, check_ratings
-from analysis.user_means import estimand_for
+from analysis.user_means import estimand_for, require_two
 
 if TYPE_CHECKING:
     import altair as alt
@@ -241,7 +241,8 @@ def accuracy(
     Raises
     ------
     TableError, EstimateError
-        Malformed tables; nothing to compare; unknown baseline.
+        Malformed tables; nothing to compare; unknown baseline; no model with a user who has enough ratings; fewer than
+        two users or images.
     """
     if level not in ("user", "population") or items not in ("image", "prompt"):
         raise UserError(f"level {level!r}, items {items!r}", "level user|population, items image|prompt")
@@ -255,6 +256,7 @@ def accuracy(
         _model_row(group, found, level, *_ceiling_of(found, parts, why, margin))
         for group, found in zip(matched.groups, measured, strict=True)
     )
+    _require_enough(models, rules)
     estimand, few = _estimand(level, rules, models)
     shared = parts.population_r if parts and level == "user" else math.nan
     return Accuracy(
@@ -271,6 +273,15 @@ def accuracy(
         components=parts,
         users=_users_frame(matched, measured),
     )
+
+
+def _require_enough(models: tuple[ModelAccuracy, ...], rules: Rules) -> None:
+    """A model or split may be without a number; not all of them."""
+    n_users, n_images = (max(getattr(m, name) for m in models) for name in ("n_users", "n_images"))
+    if not n_users:
+        asked = f"{rules.min_images} images and {rules.min_pairs} pairs that differ by more than {rules.margin} ticks"
+        raise EstimateError(f"no user with {asked}", "at least two", "collect more ratings or ask for fewer")
+    require_two(n_users, n_images, rules.population, "images")
 
 
 def _measure(group: ModelRows, level: Level, rules: Rules) -> Measured:

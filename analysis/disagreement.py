@@ -39,12 +39,13 @@ from analysis.errors import EstimateError, TableError
 from analysis.matched import ModelRows, match
 from analysis.results import Population, Provenance, Result, p_text, percent
 from analysis.tables import Scale, check_ratings
-from analysis.user_means import estimand_for
+from analysis.user_means import estimand_for, require_two
 
 if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
+CHECK = "check the score column"
 FEWEST_USERS = 30
 """Users below which the permutation test is somewhat liberal; a warning says so."""
 
@@ -167,7 +168,7 @@ def disagreement(
     Raises
     ------
     TableError, EstimateError
-        Malformed tables; users without a stratum.
+        Malformed tables; users without a stratum; fewer than two users or images; ratings that do not vary.
     """
     matched = match(predictions, ratings, scale)
     rated = check_ratings(ratings, scale)
@@ -177,6 +178,10 @@ def disagreement(
         why = parts.why_not_separable
     except EstimateError as error:
         parts, why = None, str(error)
+    if rated["score"].nunique() < 2:
+        raise EstimateError(f"all {len(rated)} ratings are {rated['score'].iloc[0]}", "ratings that vary", CHECK)
+    most_users, most_images = (max(len(np.unique(getattr(g, x))) for g in matched.groups) for x in ("user", "image"))
+    require_two(most_users, most_images, population or Population(), "images")
     ceiling = (oracle_accuracy(parts, margin) if parts else math.nan, why)
     models = []
     for group in matched.groups:

@@ -133,7 +133,7 @@ def participant_spread(
     Raises
     ------
     EstimateError
-        Unknown condition, fewer than three people, or no prompt judged by two of them.
+        Unknown condition, fewer than three people or two prompts, answers all alike, or no prompt judged by two people.
     """
     votes = check_votes(votes)
     trials = focal_trials(votes, focal, against)
@@ -141,6 +141,7 @@ def participant_spread(
     n_people, n_items = int(people.max()) + 1, int(items.max()) + 1
     if n_people < 3:
         raise EstimateError(f"{n_people} participants", "at least 3", "collect votes from more people")
+    require_varied(y, n_items)
     parts = moment_components(y, people, items)
     low, high = _interval(y, people, items, parts.v_user, n_people, confidence)
     sd, mean = math.sqrt(max(parts.v_user, 0.0)), float(y.mean())
@@ -175,6 +176,16 @@ def participant_spread(
         confidence=confidence,
         participants=_rates(votes["participant_id"].iloc[trials.rows], people, y, own, noise),
     )
+
+
+def require_varied(y: Floats, n_prompts: int) -> None:
+    """Refuse answers that are all alike, and a single prompt: they have no variance components."""
+    if n_prompts < 2:
+        raise EstimateError(f"{n_prompts} prompts", "at least 2", "collect votes on more prompts")
+    if np.ptp(y) == 0:
+        raise EstimateError(
+            f"all {len(y)} values are {y[0]:g}", "answers that vary", "no spread exists; report the count"
+        )
 
 
 def _interval(

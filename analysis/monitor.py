@@ -13,6 +13,7 @@ refused. After an early stop report the confidence sequence; a two-way interval 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,9 +32,9 @@ from analysis.arrivals import (
 from analysis.betting import asymptotic_sequence, betting_sequence, log_capital
 from analysis.clusters import Ints
 from analysis.errors import EstimateError
-from analysis.results import Estimand, Exclusions, Population, Provenance, Result, percent
+from analysis.results import Exclusions, Population, Provenance, Result, percent
 from analysis.tables import check_votes
-from analysis.trials import FocalTrials, clustered, focal_trials
+from analysis.trials import FocalTrials, clustered, estimand_for, focal_trials
 
 if TYPE_CHECKING:
     import altair as alt
@@ -188,7 +189,8 @@ def monitor_votes(
     Raises
     ------
     EstimateError
-        Unknown condition, no complete participant, own-other votes that are not yoked or lean on few sources.
+        Unknown condition, fewer than two complete participants or two prompts, own-other votes that are not yoked or
+        lean on few sources.
     TableError
         `arrival` is no column, or holds missing values.
     """
@@ -198,6 +200,10 @@ def monitor_votes(
     trials = focal_trials(votes, focal, against)
     require_balanced_and_yoked(votes, trials)
     order = complete(trials, last_vote(votes, trials, arrival), votes_each)
+    n_prompts = int(trials.items.max()) + 1
+    for n, noun in ((len(order), "participants"), (n_prompts, "prompts")):
+        if n < 2:
+            raise EstimateError(f"{n} {noun}", "at least 2", f"wait for more {noun}")
     count = np.bincount(trials.people)
     means = (np.bincount(trials.people, trials.y) / count)[order]
     each = alpha / planned
@@ -207,10 +213,11 @@ def monitor_votes(
     path = tuple(np.exp(np.minimum(log_path, 700)).tolist())
     quantity = f"mean over participants of the share of trials in which {focal} is chosen, a tie counting one half"
     kept = np.isin(trials.people, order)
+    estimand, few = estimand_for(quantity, Population(), len(order), n_prompts)
     return Monitoring(
-        estimand=Estimand(quantity, "new", "these"),
+        estimand=dataclasses.replace(estimand, items="these"),
         exclusions=_exclusions(trials, kept, votes_each),
-        warnings=_warnings(votes, trials, order, count, arrival, float(sequence.low[-1])),
+        warnings=few + _warnings(votes, trials, order, count, arrival, float(sequence.low[-1])),
         provenance=provenance or Provenance.of({"votes": votes}),
         focal=focal,
         against=against,

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from scipy.optimize import brentq
 
 from analysis.components import moment_components
+from analysis.errors import EstimateError
+from analysis.heterogeneity import require_varied
 from analysis.simulated_votes import NODES, Effects, answer_probabilities, calibrated, normal_nodes
 from analysis.tables import check_votes
 from analysis.trials import focal_trials
@@ -55,9 +57,13 @@ def pilot_effects(votes: pd.DataFrame, focal: str, against: str | None = None) -
     Raises
     ------
     EstimateError
-        Unknown condition, no trials, people who share no prompt, or answers all alike.
+        Unknown condition, no trials, fewer than two people or prompts, people who share no prompt, answers all alike.
     """
     trials = focal_trials(check_votes(votes), focal, against)
+    n_people = int(trials.people.max()) + 1
+    if n_people < 2:
+        raise EstimateError(f"{n_people} participants in the pilot", "at least 2", "assume spreads of .2 to .6 instead")
+    require_varied(trials.y, int(trials.items.max()) + 1)
     parts = moment_components(trials.y, trials.people, trials.items)
     rate, ties = float(trials.y.mean()), float((trials.y == 0.5).mean())
     names = {"sd_participant": parts.v_user, "sd_prompt": parts.v_image}

@@ -28,7 +28,7 @@ from analysis.matched import ModelRows, match, on_common_rows
 from analysis.pairs import accuracy_by_user
 from analysis.results import Provenance, Result, p_text
 from analysis.tables import Scale
-from analysis.user_means import Crossing, MeanOverUsers, crossing, estimand_for, mean_over_users
+from analysis.user_means import Crossing, MeanOverUsers, crossing, estimand_for, mean_over_users, require_two
 
 if TYPE_CHECKING:
     import altair as alt
@@ -216,7 +216,7 @@ def tie_curve(
     Raises
     ------
     TableError, EstimateError
-        Malformed tables or margins; no user with enough pairs.
+        Malformed tables or margins; no user with enough pairs; fewer than two users or items.
     """
     cuts = np.asarray(margins)
     if cuts.ndim != 1 or not len(cuts) or cuts.dtype.kind not in "iu" or (cuts < 0).any() or (np.diff(cuts) <= 0).any():
@@ -239,6 +239,7 @@ def tie_curve(
                 gaps.append(_gap(a, b, first, second, rules, confidence))
     quantity = "mean over users of the share of image pairs that a model orders as the user does, by tie margin"
     n_users, n_items = (min(len(np.unique(getattr(g, name))) for g in matched.groups) for name in ("user", rules.items))
+    require_two(n_users, n_items, rules.population, f"{rules.items}s")
     estimand, few = estimand_for(quantity, rules.population, n_users, n_items, f"{rules.items}s")
     return TieCurve(
         estimand=estimand,

@@ -198,6 +198,19 @@ def chosen_variance(
     return (v_item, counts[1] - 1.0) if population.items == "new" else (v_cell, counts[2] - 1.0)
 
 
+def require_two(n_users: int, n_items: int, population: Population, items_noun: str) -> None:
+    """Refuse one user or one item that would stand for others: nothing varies between clusters then.
+
+    Raises
+    ------
+    EstimateError
+        Fewer than two, unless `population` holds them fixed.
+    """
+    for asked, count, noun in ((population.people, n_users, "users"), (population.items, n_items, items_noun)):
+        if asked == "new" and count < 2:
+            raise EstimateError(f"{count} {noun} with enough ratings", "at least 2", f"collect ratings of more {noun}")
+
+
 def estimand_for(
     quantity: str, population: Population, n_users: int, n_items: int, items_noun: str
 ) -> tuple[Estimand, tuple[str, ...]]:
