@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -51,6 +51,49 @@ def _checked(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_checked(v) for v in value]
     raise TypeError(f"a key cannot hold {type(value).__name__}: {value!r}")
+
+
+class FlatEncoder:
+    """`canonical_json` of many flat mappings that differ in values more than in names, several times as fast.
+
+    Names are sorted and written once for each set of them. A name that starts with "_" is left out.
+    """
+
+    FORMS = 256
+    """Sets of names that are remembered."""
+
+    def __init__(self) -> None:
+        self._forms: dict[tuple[str, ...], tuple[str, list[str]]] = {}
+
+    def encode(self, item: dict[str, Any]) -> str:
+        """The canonical JSON of what is not left out; `TypeError` as from `canonical_json`."""
+        names = tuple(item)
+        form, kept = self._forms.get(names) or self._form(names)
+        try:
+            return form % tuple([_TEXTS[type(value := item[name])](value) for name in kept])
+        except KeyError:  # a list, a mapping, or what has no canonical form
+            return canonical_json({name: item[name] for name in kept})
+
+    def _form(self, names: tuple[str, ...]) -> tuple[str, list[str]]:
+        if len(self._forms) >= self.FORMS:
+            self._forms.clear()
+        kept = sorted(name for name in names if not name.startswith("_"))
+        form = ",".join(canonical_json(name).replace("%", "%%") + ":%s" for name in kept)
+        return self._forms.setdefault(names, (f"{{{form}}}", kept))
+
+
+def _finite(value: float) -> str:
+    return float.__repr__(value) if math.isfinite(value) else canonical_json(value)
+
+
+_TEXTS: dict[type, Callable[[Any], str]] = {
+    str: json.encoder.encode_basestring,
+    int: int.__repr__,
+    float: _finite,
+    bool: {True: "true", False: "false"}.__getitem__,
+    type(None): {None: "null"}.__getitem__,
+}
+"""How JSON writes each kind of plain value."""
 
 
 def key_of(value: Any) -> str:

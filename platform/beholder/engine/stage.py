@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from beholder.records import canonical_json
+from beholder.records import FlatEncoder, canonical_json
 from beholder.store import Store
 
 Item = dict[str, Any]
@@ -72,10 +72,11 @@ class KeyMaker:
 
     def __init__(self, stage: Stage) -> None:
         self._end = f',"stage":{canonical_json(stage_key(stage))}}}'
+        self._encode = FlatEncoder().encode
 
     def key(self, item: Item) -> str:
         """SHA-256 of `{"item": ..., "stage": ...}` as canonical JSON; fields that start with "_" do not enter."""
-        return hashlib.sha256(f'{{"item":{canonical_json(content_of(item))}{self._end}'.encode()).hexdigest()
+        return hashlib.sha256(f'{{"item":{self._encode(item)}{self._end}'.encode()).hexdigest()
 
 
 def content_of(item: Item) -> Item:
