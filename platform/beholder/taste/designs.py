@@ -17,7 +17,7 @@ from beholder.errors import TableError
 from beholder.taste.alignment import Alignment, fit_alignment
 from beholder.taste.base import Floats, Strings
 from beholder.taste.features import ALIGNED, IMAGE, Design, FeatureMap, Features, Group
-from beholder.taste.splits import LeakError
+from beholder.taste.leaks import LeakError
 
 ALIGNMENT_FOLDS = 5
 

@@ -12,21 +12,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from beholder.errors import UserError
+from beholder.errors import TableError, UserError
 from beholder.taste.base import FittedModel, Floats, Prediction, Ratings, Strings, TasteModel
 from beholder.taste.designs import LearnedDesign, Pictures, learn_design
-from beholder.taste.fold_levels import on_one_level
+from beholder.taste.features import Design, Features
+from beholder.taste.fold_tables import Evaluated, fold_notes, fold_tables
+from beholder.taste.leaks import refuse_label_features, refuse_label_people
 from beholder.taste.people import People
 from beholder.taste.splits import (
     Kind,
     Split,
+    joined_split,
     near_duplicate_groups,
-    refuse_label_features,
+    released_splits,
     seen_splits,
     unseen_splits,
 )
@@ -63,31 +66,6 @@ class Folds:
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluated:
-    """Predictions of images and people that the predicting model had not seen.
-
-    Attributes
-    ----------
-    predictions : DataFrame
-        `model, user_id, image_id, score, sd, split, fold, fold_score`: one row a model, split and rated pair.
-        `fold_score` is what the model of that fold predicts, `score` the same on one level with the other folds
-        (`beholder.taste.fold_levels`), `sd` that of a new rating round `fold_score`; all in ticks.
-    dense : DataFrame
-        The same columns for every tested user and every tested image of a split.
-    fits : DataFrame
-        One row a model and fold: numbers of ratings and users, what was estimated (`settings`, JSON), and `aligned`,
-        the share of the prompts' embeddings that the projection predicts for prompts left out.
-    notes : tuple of str
-        What was left out and why.
-    """
-
-    predictions: pd.DataFrame
-    dense: pd.DataFrame
-    fits: pd.DataFrame
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
 class FoldPrediction:
     """One model on one fold.
 
@@ -103,6 +81,10 @@ class FoldPrediction:
         Mean score over all images that anybody rated: the level of this fold.
     settings : str
         How the model was fitted, JSON.
+    aligned : float
+        Share of the prompts' embeddings that the design's projection predicts for prompts left out; NaN without one.
+    inputs : tuple of str
+        What the predictions depend on.
     """
 
     model: str
@@ -112,13 +94,124 @@ class FoldPrediction:
     sd: Floats
     reference: Floats
     settings: str
+    aligned: float
+    inputs: tuple[str, ...]
 
 
 MEAN_PERSON = {"eb_slopes": "eb_population"}
 """Models whose own idea of the mean person is a rung too. It knows of shared taste what the personal model knows, so
 the two differ in personal knowledge alone; another population head may just be better or worse at the rest."""
-COLUMNS = ["model", "user_id", "image_id", "score", "sd", "split", "fold", "fold_score"]
-_Result = tuple[Split, float, list[FoldPrediction]]
+
+
+@dataclass(frozen=True, eq=False)
+class CrossValidation:
+    """Ratings, pictures and the folds they are split into: all that predicting any one fold needs.
+
+    Two of them made from the same things predict the same to the bit, wherever they are.
+
+    Attributes
+    ----------
+    ratings : Ratings
+        What is tested.
+    pictures : Pictures
+        With the group of near-duplicates in place of the prompt.
+    groups : array of str
+        Of every rating the splits refer to.
+    folds : Folds
+    splits : tuple of Split
+    seed : int
+    people : People or None
+    notes : tuple of str
+        What the splits left out.
+    """
+
+    ratings: Ratings
+    pictures: Pictures
+    groups: Strings
+    folds: Folds
+    splits: tuple[Split, ...]
+    seed: int
+    people: People | None
+    notes: tuple[str, ...]
+    _designs: dict[bytes, LearnedDesign] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        ratings: Ratings,
+        pictures: Pictures,
+        folds: Folds,
+        seed: int,
+        people: People | None = None,
+        *,
+        others: Ratings | None = None,
+        release: pd.DataFrame | None = None,
+    ) -> CrossValidation:
+        """Split the ratings.
+
+        Parameters
+        ----------
+        ratings : Ratings
+        pictures : Pictures
+            At least the rated images; more images of other prompts help to learn the design.
+        folds : Folds
+        seed : int
+        people : People, optional
+        others : Ratings, optional
+            Of other data sets, to train on too: all but those of near-duplicates of what is held out. Their users,
+            images and prompts have ids of their own.
+        release : DataFrame, optional
+            The same ratings as a table with the release's own `split`: it is kept, in place of folds.
+
+        Raises
+        ------
+        TableError, EstimateError
+            Images without features; too few users, prompts or ratings for the folds.
+        UserError
+            No such split in the release; ids that both sets use.
+        """
+        every = ratings if others is None else _joined(ratings, others)
+        groups = near_duplicate_groups(every, pictures.features, folds.duplicate_block, folds.duplicate_cosine)
+        own = groups[: len(ratings)]
+        given: tuple[str, ...] = ()
+        if release is None:
+            splits = make_splits(ratings, own, folds, seed)
+        else:
+            splits, given = released_splits(release, ratings, own, folds.splits, folds.context, seed)
+        notes = (*fold_notes(ratings, own, folds, splits, fixed=release is not None), *given)
+        if others is not None:
+            splits = [joined_split(split, every, groups) for split in splits]
+        return cls(ratings, grouped(pictures, every, groups), groups, folds, tuple(splits), seed, people, notes)
+
+    def design(self, number: int) -> LearnedDesign:
+        """The design that fold `number` may know, learned once for all folds that hold out the same prompts."""
+        held_out = self.splits[number].held_out
+        key = "\n".join(held_out.tolist()).encode()
+        if key not in self._designs:
+            other = self.pictures.take(~np.isin(self.pictures.prompt_ids, held_out))
+            self._designs[key] = learn_design(other, np.random.default_rng([self.seed, 1]))
+        return self._designs[key]
+
+    def predict(self, number: int, models: Sequence[TasteModel], *, personal: bool = True) -> list[FoldPrediction]:
+        """Predictions of fold `number`; `personal` as in `predict_fold`."""
+        return predict_fold(
+            self.splits[number],
+            self.pictures,
+            self.design(number),
+            models,
+            [self.seed, 2, number],
+            self.people,
+            personal=personal,
+        )
+
+    def tables(self, found: Sequence[Sequence[FoldPrediction]]) -> Evaluated:
+        """The predictions of all folds, in the order of `splits`, as tables."""
+        return Evaluated(*fold_tables(self.splits, found), self.notes)
+
+    def refuse_leaks(self) -> None:
+        """Look at every fold's features before anything is fitted; `predict` looks again."""
+        for split in self.splits:
+            refuse_label_features(_raw(self.pictures, split), split.test_ratings)
 
 
 def evaluate(
@@ -153,20 +246,8 @@ def evaluate(
     names = [m.name for m in models]
     if not names or len(set(names)) != len(names):
         raise UserError(f"models {names}", "one or more, each once")
-    groups = near_duplicate_groups(ratings, pictures.features, folds.duplicate_block, folds.duplicate_cosine)
-    pictures = _grouped(pictures, ratings, groups)
-    seed = int(rng.integers(2**62))
-    learned: dict[bytes, LearnedDesign] = {}
-    results: list[_Result] = []
-    for k, split in enumerate(make_splits(ratings, groups, folds, seed)):
-        key = "\n".join(split.held_out.tolist()).encode()
-        if key not in learned:
-            other = pictures.take(~np.isin(pictures.prompt_ids, split.held_out))
-            learned[key] = learn_design(other, np.random.default_rng([seed, 1]))
-        alignment = learned[key].alignment
-        found = predict_fold(split, pictures, learned[key], models, [seed, 2, k], people)
-        results.append((split, alignment.explained if alignment else float("nan"), found))
-    return Evaluated(*_tables(results), _notes(ratings, groups, folds, [split for split, *_ in results]))
+    folded = CrossValidation.of(ratings, pictures, folds, int(rng.integers(2**62)), people)
+    return folded.tables([folded.predict(k, models) for k in range(len(folded.splits))])
 
 
 def rungs(models: Sequence[str]) -> tuple[str, ...]:
@@ -192,6 +273,8 @@ def predict_fold(
     models: Sequence[TasteModel],
     seed: Sequence[int],
     people: People | None = None,
+    *,
+    personal: bool = True,
 ) -> list[FoldPrediction]:
     """Fit the models on one fold's training side and predict every user of the fold for every test image.
 
@@ -206,132 +289,110 @@ def predict_fold(
     seed : sequence of int
         Each model gets a generator seeded like this.
     people : People, optional
+    personal : bool
+        Off: of those who are predicted only `people` is used, none of their own ratings (everybody's train the model).
     """
-    images, test = split.held_out_images, split.test_ratings
-    new = pictures.take(np.isin(pictures.features.image_ids, images))
-    refuse_label_features(new.features if new.texts is None else new.features.with_block("text", new.texts), test)
+    test, new, users = split.test_ratings, _held_out(pictures, split), split.tested_users
+    refuse_label_features(_raw(pictures, split), test)
+    if people is not None:
+        refuse_label_people(people, test)
     design = learned.with_new(new)
-    users = np.union1d(test.user_id, (split.train_ratings if split.kind == "seen" else split.context_ratings).user_id)
-    rows, every = design.rows(images), design.rows(split.ratings.images())
+    rows, every = design.rows(split.held_out_images), design.rows(split.own_images)
+    aligned = learned.alignment.explained if learned.alignment else float("nan")
     found = []
     for model in models:
         fitted = model.fit(split.train_ratings, design, np.random.default_rng(list(seed)), people)
-        if len(split.context):
-            shown = split.context_ratings
-            fitted = fitted.adapt(shown, design, None if people is None else people.of(shown.user_id))
-        each = [_expect(fitted, user, rows) for user in users.tolist()]
+        known = _acquainted(fitted, split, design, people, personal)
+        each = [_expect(fitted, known, user, rows) for user in users.tolist()]
         settings = json.dumps(fitted.state().settings.get("settings", {}), sort_keys=True)
-        if fitted.name in MEAN_PERSON:
-            found.append(_mean_person(fitted, users, images, rows, every, settings))
-        found.append(
-            FoldPrediction(
-                fitted.name,
-                users,
-                images,
-                np.stack([p.mean for p in each]),
-                np.stack([p.predictive_sd for p in each]),
-                np.array([_mean(fitted, user, every) for user in users.tolist()]),
-                settings,
-            )
+        prediction = FoldPrediction(
+            fitted.name,
+            users,
+            split.held_out_images,
+            np.stack([p.mean for p in each]),
+            np.stack([p.predictive_sd for p in each]),
+            np.array([_mean(fitted, known, user, every) for user in users.tolist()]),
+            settings,
+            aligned,
+            tuple(fitted.inputs),
         )
+        if fitted.name in MEAN_PERSON:
+            found.append(_mean_person(fitted, prediction, rows, every))
+        found.append(prediction)
     return found
 
 
-def _mean_person(
-    fitted: FittedModel, users: Strings, images: Strings, rows: Floats, every: Floats, settings: str
-) -> FoldPrediction:
+def _held_out(pictures: Pictures, split: Split) -> Pictures:
+    return pictures.take(np.isin(pictures.features.image_ids, split.held_out_images))
+
+
+def _raw(pictures: Pictures, split: Split) -> Features:
+    """Everything that is known of the test images, with the embeddings of prompts as one more block."""
+    new = _held_out(pictures, split)
+    return new.features if new.texts is None else new.features.with_block("text", new.texts)
+
+
+def _acquainted(
+    fitted: FittedModel, split: Split, design: Design, people: People | None, personal: bool
+) -> FittedModel | None:
+    """The model as it knows those who are tested; None where it may know nobody."""
+    if not personal:
+        if people is None:
+            return None
+        nothing = split.ratings.take(np.empty(0, dtype=np.intp))
+        return fitted.adapt(nothing, design, people.of(split.tested_users))
+    if len(split.context) == 0:
+        return fitted
+    shown = split.context_ratings
+    return fitted.adapt(shown, design, None if people is None else people.of(shown.user_id))
+
+
+def _mean_person(fitted: FittedModel, own: FoldPrediction, rows: Floats, every: Floats) -> FoldPrediction:
     """What the model expects of anybody, for each of the users alike; without an SD."""
-    score = np.tile(fitted.predict_population(rows).mean, (len(users), 1))
-    reference = np.full(len(users), fitted.predict_population(every).mean.mean())
-    name = MEAN_PERSON[fitted.name]
-    return FoldPrediction(name, users, images, score, np.full(score.shape, np.nan), reference, settings)
+    score = np.tile(fitted.predict_population(rows).mean, (len(own.users), 1))
+    reference = np.full(len(own.users), fitted.predict_population(every).mean.mean())
+    return replace(
+        own,
+        model=MEAN_PERSON[fitted.name],
+        score=score,
+        sd=np.full(score.shape, np.nan),
+        reference=reference,
+        inputs=tuple(name for name in own.inputs if name != "user"),
+    )
 
 
-def _expect(fitted: FittedModel, user: str, rows: Floats) -> Prediction:
+def _expect(fitted: FittedModel, known: FittedModel | None, user: str, rows: Floats) -> Prediction:
     """What `user` thinks of `rows`; of whom nothing was shown, what anybody is expected to think."""
-    if user in fitted.user_ids:
-        return fitted.predict([user] * len(rows), rows)
+    if known is not None and user in known.user_ids:
+        return known.predict([user] * len(rows), rows)
     return fitted.predict_population(rows)
 
 
-def _mean(fitted: FittedModel, user: str, rows: Floats) -> float:
-    known = user in fitted.user_ids
-    means = fitted.predict_mean([user] * len(rows), rows) if known else fitted.predict_population(rows).mean
-    return float(means.mean())
+def _mean(fitted: FittedModel, known: FittedModel | None, user: str, rows: Floats) -> float:
+    if known is not None and user in known.user_ids:
+        return float(known.predict_mean([user] * len(rows), rows).mean())
+    return float(fitted.predict_population(rows).mean.mean())
 
 
-def _grouped(pictures: Pictures, ratings: Ratings, groups: Strings) -> Pictures:
+def _joined(ratings: Ratings, others: Ratings) -> Ratings:
+    """One after the other; ids that both use are a mistake."""
+    columns = {}
+    for name in ("user_id", "image_id", "prompt_id"):
+        mine, theirs = getattr(ratings, name), getattr(others, name)
+        both = np.intersect1d(mine, theirs)
+        if len(both):
+            raise TableError(
+                f"{len(both)} {name}s are in both sets of ratings, first {both[0]!r}",
+                "ids that name one thing",
+                "put the data set's name before its ids",
+            )
+        columns[name] = np.concatenate([mine, theirs])
+    return Ratings(columns["user_id"], columns["image_id"], columns["prompt_id"], np.r_[ratings.score, others.score])
+
+
+def grouped(pictures: Pictures, ratings: Ratings, groups: Strings) -> Pictures:
     """The same pictures with the group of near-duplicates in place of the prompt."""
     rated, first = np.unique(ratings.image_id, return_index=True)
     at = np.minimum(np.searchsorted(rated, pictures.features.image_ids), len(rated) - 1)
     is_rated = rated[at] == pictures.features.image_ids
     return replace(pictures, prompt_ids=np.where(is_rated, groups[first][at], pictures.prompt_ids))
-
-
-def _tables(results: Sequence[_Result]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Predictions of rated pairs, dense predictions, and fits, in the order of splits, models, users and images."""
-    import pandas as pd
-
-    folds = [(k, split, aligned, f) for k, (split, aligned, found) in enumerate(results) for f in found]
-    dense = on_one_level(
-        pd.concat([_dense_frame(k, split, f) for k, split, _, f in folds], ignore_index=True),
-        pd.concat([_reference_frame(k, split, f) for k, split, _, f in folds], ignore_index=True),
-    )
-    rated = pd.concat([_pairs_frame(split) for split, *_ in results], ignore_index=True).drop_duplicates()
-    tested = rated[["split", "user_id"]].drop_duplicates()
-    fits = pd.DataFrame([_fit_row(k, split, aligned, f) for k, split, aligned, f in folds])
-    order = ["split", "model", "user_id", "image_id"]
-    dense = dense.merge(tested, on=["split", "user_id"])[COLUMNS].sort_values(order, ignore_index=True)
-    return dense.merge(rated, on=["split", "user_id", "image_id"], validate="many_to_one"), dense, fits
-
-
-def _dense_frame(fold: int, split: Split, f: FoldPrediction) -> pd.DataFrame:
-    import pandas as pd
-
-    users, images = np.repeat(f.users, len(f.images)), np.tile(f.images, len(f.users))
-    columns = {"user_id": users, "image_id": images, "fold_score": f.score.ravel(), "sd": f.sd.ravel()}
-    return pd.DataFrame(columns).assign(model=f.model, split=split.kind, fold=fold)
-
-
-def _reference_frame(fold: int, split: Split, f: FoldPrediction) -> pd.DataFrame:
-    import pandas as pd
-
-    frame = pd.DataFrame({"user_id": f.users, "reference": f.reference})
-    return frame.assign(model=f.model, split=split.kind, fold=fold)
-
-
-def _pairs_frame(split: Split) -> pd.DataFrame:
-    import pandas as pd
-
-    test = split.test_ratings
-    return pd.DataFrame({"split": split.kind, "user_id": test.user_id, "image_id": test.image_id})
-
-
-def _fit_row(fold: int, split: Split, aligned: float, f: FoldPrediction) -> dict[str, object]:
-    train = split.train_ratings
-    return {
-        "model": f.model,
-        "split": split.kind,
-        "fold": fold,
-        "n_train": len(train),
-        "n_train_users": len(train.users()),
-        "n_context": len(split.context),
-        "n_test": len(split.test),
-        "aligned": aligned,
-        "settings": f.settings,
-    }
-
-
-def _notes(ratings: Ratings, groups: Strings, folds: Folds, splits: Sequence[Split]) -> tuple[str, ...]:
-    """What the splits did to the data, in words."""
-    merged = len(np.unique(ratings.prompt_id)) - len(np.unique(groups))
-    notes = [f"{merged} prompts joined to others with near-duplicate images"] if merged else []
-    for kind in folds.splits:
-        tested = np.unique(np.concatenate([s.test for s in splits if s.kind == kind]))
-        gone = len(ratings.users()) - len(ratings.take(tested).users())
-        why = "without ratings outside a fold" if kind == "seen" else f"with fewer than {folds.context} context ratings"
-        if gone:
-            notes.append(f"{kind}: {gone} users {why} are not tested")
-        if len(tested) < len(ratings):
-            notes.append(f"{kind}: {len(ratings) - len(tested)} of {len(ratings)} ratings are not tested")
-    return tuple(notes)

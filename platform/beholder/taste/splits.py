@@ -6,20 +6,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from beholder.errors import EstimateError, UserError
-from beholder.taste.base import Floats, Indices, Ratings, Strings
+from beholder.taste.base import Indices, Ratings, Strings
 from beholder.taste.features import Features
+from beholder.taste.leaks import LeakError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Kind = Literal["seen", "unseen"]
-
-
-class LeakError(UserError):
-    """A split or a feature through which test ratings reach the training side."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,8 @@ class Split:
         Positions in `ratings`. `context` is what is shown of new users; empty for `seen`.
     held_out : array of str
         The groups of the fold: those of `test`, and perhaps others that nobody is tested on here.
+    n_own : int, optional
+        The first so many ratings are of the data set that is tested, the others only train; default all.
 
     Raises
     ------
@@ -52,6 +55,7 @@ class Split:
     context: Indices
     test: Indices
     held_out: Strings
+    n_own: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in ("seen", "unseen"):
@@ -96,9 +100,24 @@ class Split:
             raise LeakError(f"{len(both)} new users are in training, first {both[0]!r}", "new users in test only")
 
     @property
+    def _n_own(self) -> int:
+        return len(self.ratings) if self.n_own is None else self.n_own
+
+    @property
     def held_out_images(self) -> Strings:
         """Every image of the groups held out, whoever rated it; sorted."""
-        return np.unique(self.ratings.image_id[np.isin(self.groups, self.held_out)])
+        return np.unique(self.ratings.image_id[: self._n_own][np.isin(self.groups[: self._n_own], self.held_out)])
+
+    @property
+    def own_images(self) -> Strings:
+        """Every image of the data set that is tested; sorted."""
+        return np.unique(self.ratings.image_id[: self._n_own])
+
+    @property
+    def tested_users(self) -> Strings:
+        """Everybody who could be tested: known users, or new ones of whom something was shown; sorted."""
+        known = self.train if self.kind == "seen" else self.context
+        return np.union1d(self.ratings.user_id[self.test], self.ratings.user_id[known[known < self._n_own]])
 
     @property
     def train_ratings(self) -> Ratings:
@@ -244,61 +263,72 @@ def _first_per_user(positions: Indices, who: Indices, priority: Indices, most: i
     return ranked[place < most]
 
 
-def refuse_label_features(features: Features, test: Ratings, limit: float = 0.98) -> None:
-    """Refuse features that carry test labels: no image feature correlates that well with what people answered.
+def joined_split(split: Split, every: Ratings, groups: Strings) -> Split:
+    """The same fold, trained on the ratings of other data sets too.
 
     Parameters
     ----------
-    features : Features
-        Raw features of the test images.
-    test : Ratings
-    limit : float
-        Largest absolute correlation allowed between a column and the test images' mean ratings (raw, or with users'
-        means taken off) or their raters' means, with and without the column's three most extreme images.
+    split : Split
+        Of the first ratings of `every`.
+    every : Ratings
+        Those of `split`, then the others'.
+    groups : array of str, shape (len(every),)
+        Prompts and near-duplicates over all sets; what shares a group with a test image stays out of training.
+    """
+    n = len(split.ratings)
+    more = n + np.flatnonzero(~np.isin(groups[n:], split.held_out))
+    train = np.concatenate([split.train, more])
+    return Split(split.kind, every, groups, train, split.context, split.test, split.held_out, n)
+
+
+def released_splits(
+    release: pd.DataFrame, ratings: Ratings, groups: Strings, kinds: Sequence[Kind], n_context: int, seed: int
+) -> tuple[list[Split], tuple[str, ...]]:
+    """The release's own splits, one fold each, without what would leak.
+
+    Parameters
+    ----------
+    release : DataFrame
+        The ratings as a table, in the same order, with the reader's column `split`.
+    ratings : Ratings
+    groups : array of str
+        What must stay on one side, of every rating.
+    kinds : sequence of `seen`, `unseen`
+        A kind that the release does not have, or that leaves nothing to test, is left out with a note.
+    n_context : int
+        At most so many context ratings a new user, drawn at random.
+    seed : int
+
+    Returns
+    -------
+    list of Split
+    tuple of str
+        What was left out.
 
     Raises
     ------
-    LeakError
-        Naming block and column.
-
-    Notes
-    -----
-    A guard against mistakes, not against malice: a label mixed with noise passes. Fewer than 15 test images are not
-    looked at: among thousands of columns one would correlate that well by chance.
+    UserError
+        If the release has none of them.
     """
-    images, where = np.unique(test.image_id, return_inverse=True)
-    if len(images) < 15:
-        return
-    _, who = np.unique(test.user_id, return_inverse=True)
-    own_mean = np.bincount(who, test.score) / np.bincount(who)
-    own = features.take(images)
-    for target in (test.score, test.score - own_mean[who], own_mean[who]):
-        mean = np.bincount(where, target) / np.bincount(where)
-        for name, block in own.blocks.items():
-            for column in np.flatnonzero(np.abs(_correlations(block, mean)) > limit).tolist():
-                r = _without_extremes(block[:, column], mean)
-                if r <= limit:
-                    continue
-                raise LeakError(
-                    f"column {column} of block {name!r} correlates {r:.3f} with the test ratings",
-                    f"at most {limit}",
-                    "features are computed from images and prompts, never from ratings",
-                )
+    from beholder.readers.release import release_split
 
-
-def _without_extremes(column: Floats, target: Floats) -> float:
-    """Absolute correlation without the three images that lie furthest out in the column.
-
-    Network features are 0 for most images; one that is large for a single image correlates perfectly with a target that
-    has one outlier, such as the image that one more person rated.
-    """
-    kept = np.argsort(np.abs(column - np.median(column)), kind="stable")[:-3]
-    return float(np.abs(_correlations(column[kept, None], target[kept]))[0])
-
-
-def _correlations(block: Floats, target: Floats) -> Floats:
-    """Pearson correlation of each column with the target, 0 where either is constant."""
-    x, y = block - block.mean(axis=0), target - target.mean()
-    scale = np.linalg.norm(x, axis=0) * np.linalg.norm(y)
-    safe = scale > 1e-9 * max(float(np.abs(block).max()) * float(np.abs(target).max()), 1e-300)
-    return np.where(safe, (x.T @ y) / np.where(safe, scale, 1.0), 0.0)
+    table = release.assign(prompt_id=groups)
+    _, who = np.unique(ratings.user_id, return_inverse=True)
+    priority = np.random.default_rng([seed, 0]).permutation(len(ratings))
+    splits, notes = [], []
+    for kind in kinds:
+        try:
+            side = release_split(table, kind)
+        except UserError as error:
+            notes.append(f"{kind}: not evaluated ({error.found})")
+            continue
+        context = _first_per_user(side.context, who, priority, n_context)
+        held_out = np.unique(groups[side.test])
+        splits.append(Split(kind, ratings, groups, side.train, context, side.test, held_out))
+        notes += [f"{kind}: {note.rows} {note.what}" for note in side.notes]
+        if kind == "unseen":
+            shown = np.bincount(who[context], minlength=int(who.max()) + 1)[np.unique(who[side.test])]
+            notes.append(f"unseen: {int(np.sum(shown < n_context))} of {len(shown)} users bring fewer than {n_context}")
+    if not splits:
+        raise UserError("; ".join(notes), remedy="leave --split release out: folds hold prompts and people out")
+    return splits, tuple(notes)

@@ -13,17 +13,18 @@ import pytest
 from analysis.accuracy import accuracy
 from analysis.disagreement import disagreement
 from beholder.errors import TableError, UserError
+from beholder.plans import Taste
 from beholder.taste.base import Ratings
 from beholder.taste.designs import Pictures, learn_design
 from beholder.taste.evaluate import Evaluated, Folds, evaluate, make_splits, predict_fold, rungs
-from beholder.taste.registry import known_models, taste_model
-from beholder.taste.splits import LeakError
+from beholder.taste.leaks import LeakError
+from beholder.taste.registry import taste_model
 
 sys.path.insert(0, str(Path(__file__).parent))
 from taste_worlds import World, make_world
 
 FOLDS = Folds(prompts=4, users=3, context=12)
-MODELS = tuple(known_models().values())
+MODELS = tuple(taste_model(name) for name in Taste().models)
 
 
 def table(ratings: Ratings) -> pd.DataFrame:

@@ -12,9 +12,10 @@ import pytest
 from rich.console import Console
 
 from analysis.accuracy import accuracy
+from beholder.plans import Taste
 from beholder.taste.designs import Pictures
 from beholder.taste.evaluate import Evaluated, Folds, evaluate, rungs
-from beholder.taste.registry import known_models
+from beholder.taste.registry import taste_model
 from beholder.taste.report import EvaluationTables, ReportSettings, report, upward
 from beholder.taste.summary import evaluation_summary
 from beholder.taste.verdict import cautions, tied_share, verdicts
@@ -22,7 +23,7 @@ from beholder.taste.verdict import cautions, tied_share, verdicts
 sys.path.insert(0, str(Path(__file__).parent))
 from taste_worlds import make_world
 
-MODELS = tuple(known_models().values())
+MODELS = tuple(taste_model(name) for name in Taste().models)
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,12 @@ import pytest
 from beholder.errors import EstimateError
 from beholder.taste.base import Ratings
 from beholder.taste.features import FeatureMap, Features
+from beholder.taste.leaks import LeakError, refuse_label_features
 from beholder.taste.registry import taste_model
 from beholder.taste.splits import (
-    LeakError,
     Split,
     group_folds,
     near_duplicate_groups,
-    refuse_label_features,
     seen_splits,
     unseen_splits,
 )
