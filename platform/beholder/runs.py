@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from beholder.engine.environment import instruction_set, worker_environment
+from beholder.engine.probe import probe
 from beholder.engine.progress import Progress, progress_for
 from beholder.engine.run import Engine, StageRun
 from beholder.engine.runlog import RunCancelledError, RunLog
 from beholder.engine.stage import Item, Stage
-from beholder.errors import EngineError, StoreError, UserError
+from beholder.errors import EngineError, OutOfMemoryError, StoreError, UserError
+from beholder.plan_field import batch_size_field, dotted, write_field
 from beholder.plans import Plan, load_plan
 from beholder.records import canonical_json, key_of, table_digest
 from beholder.store import Store
@@ -32,6 +34,17 @@ QUARANTINED = 3
 """Exit status of a job that finished, but set some rows aside."""
 STOPPED = 130
 """Exit status of a job that was cancelled, or stopped with Ctrl-C."""
+
+
+MOST = 256
+"""Where a probe for the largest batch size stops."""
+
+
+class ProbedError(Exception):
+    """Ends a job whose stage was probed, with the largest batch size that fits."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
 
 
 @dataclass
@@ -47,9 +60,14 @@ class Context:
     digests: dict[str, str] = field(default_factory=dict)
     """SHA-256 of every table this run made or found."""
     counts: dict[str, int] = field(default_factory=dict)
+    probed: str | None = None
+    """Name of a stage whose batch size is to be found instead of running it."""
 
     def run_stage(self, stage: Stage, items: Sequence[Item], label: str) -> StageRun:
         """Run a stage through the ledger and count what was done, found and set aside."""
+        if stage.name == self.probed:
+            with self.progress.step(f"{label}: find the largest batch size"):
+                raise ProbedError(probe(self.engine.backend, stage, items, MOST))
         run = self.engine.run(stage, items, label=label)
         for name, number in (("computed", run.computed), ("found", run.done), ("quarantined", run.failed)):
             self.counts[name] = self.counts.get(name, 0) + number
@@ -169,6 +187,12 @@ def parser(
     shared.add_argument("--workers", type=int, default=None, help="Ray workers (all processors)")
     shared.add_argument("--address", default=None, help="Ray cluster to join (a local one is started)")
     shared.add_argument("--in-process", action="store_true", help="no Ray: one process, for small work")
+    shared.add_argument(
+        "--probe",
+        metavar="STAGE",
+        help="find the largest batch size that fits a worker for this stage (as the ledger names it: generate, embed, "
+        "score_NAME), write it into the plan, and end",
+    )
     shared.add_argument("--dry-run", action="store_true", help="check the plan, say what would be done, do nothing")
     return shared
 
@@ -213,6 +237,8 @@ def run_job(
             print(canonical_json({"job": job, "plan_hash": plan.hash, "would_make": dict(forecast(plan))}))
             return 0
         context = open_context(arguments)
+        if arguments.probe:
+            return probe_job(job, context, body, arguments.plan, arguments.probe)
         run_log = RunLog(context.store, run_id(job, context.plan), job, context.plan.hash, context.progress)
         context.progress, context.engine = run_log, replace(context.engine, progress=run_log)
         with closing(context.engine), run_log:
@@ -228,6 +254,30 @@ def run_job(
         return STOPPED
     print(last_line(job, context, time.monotonic() - started))
     return QUARANTINED if context.counts.get("quarantined") else 0
+
+
+def probe_job(job: str, context: Context, body: Callable[[Context], None], plan: Path, stage: str) -> int:
+    """Run a job up to one stage, find that stage's largest batch size, and write it into the plan's file.
+
+    Raises
+    ------
+    OutOfMemoryError
+        If not even one item fits.
+    """
+    place, size = batch_size_field(context.plan, stage), None
+    context.probed = stage
+    try:
+        with closing(context.engine):
+            body(context)
+    except ProbedError as found:
+        size = found.size
+    if size is None:
+        raise EngineError(f"the job ran no stage {stage!r}", remedy="probe it with the job it belongs to")
+    if not size:
+        raise OutOfMemoryError(f"stage {stage!r} does not fit a worker, not even one item at a time")
+    write_field(plan, place, size)
+    print(canonical_json({"job": job, "plan": str(plan), dotted(place): size, "plan_hash": load_plan(plan).hash}))
+    return 0
 
 
 def run_id(job: str, plan: Plan) -> str:

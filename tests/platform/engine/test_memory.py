@@ -21,6 +21,8 @@ from beholder.engine.memory import is_out_of_memory, resized
 from beholder.engine.probe import largest, probe
 from beholder.errors import EngineError, OutOfMemoryError
 from beholder.models.checked_stage import Checked
+from beholder.plans import load_plan
+from beholder.runs import run_job
 
 MANY = [{"n": n} for n in range(40)]
 
@@ -113,6 +115,41 @@ def test_stage_whose_size_cannot_be_changed(engine_of):
         probe(engine.backend, Fixed(), MANY, 8)
     with pytest.raises(OutOfMemoryError, match="a smaller batch_size in the plan"):
         engine.run(Fixed(), MANY)
+
+
+def job(arguments, limit=3):
+    """A job of one stage that has memory for batches of so many."""
+
+    def body(context):
+        context.run_stage(Hungry(context.plan.generate.batch_size, limit, name="generate"), MANY, "Draw")
+
+    return run_job("draw", None, ["--in-process", *map(str, arguments)], body, lambda plan: {})
+
+
+def test_a_job_writes_what_its_probe_finds_into_the_plan_and_then_runs(tmp_path, capsys):
+    plan, store = tmp_path / "plan.yaml", tmp_path / "store"
+    plan.write_text("name: s\ngenerate:\n  batch_size: 8   # measured\n")
+    arguments = ["--plan", plan, "--store", store]
+    assert job(arguments) == 2
+    assert "3 fits; to do: set batch_size to 3 in the plan" in capsys.readouterr().err
+    assert job([*arguments, "--probe", "generate"]) == 0
+    assert plan.read_text() == "name: s\ngenerate:\n  batch_size: 3   # measured\n"
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (said["generate.batch_size"], said["plan_hash"]) == (3, load_plan(plan).hash)
+    assert job(arguments) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["counts"]["computed"] == 40
+
+
+def test_a_probe_of_a_stage_that_the_job_does_not_run(tmp_path, capsys):
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("name: s\n")
+    arguments = ["--plan", plan, "--store", tmp_path / "store", "--probe"]
+    assert job([*arguments, "embed"], limit=4) == 2
+    assert job([*arguments, "rewrite"], limit=4) == 2
+    said = capsys.readouterr().err
+    assert "the job ran no stage 'embed'" in said
+    assert "sets no batch size of stage 'rewrite'" in said
+    assert plan.read_text() == "name: s\n"
 
 
 @dataclass(frozen=True)
