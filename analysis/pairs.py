@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from analysis.clusters import Floats, Ints
 from analysis.errors import EstimateError, TableError
+from analysis.pair_sweep import compiled, sweep_pays, swept_curves
 
 # An n x n table of signs is faster than the O(n log n) index up to about 400 items for one margin and 2,000 for fifty.
 _DENSE_ITEMS, _DENSE_ITEMS_PER_MARGIN, _DENSE_MOST = 400, 30, 2000
@@ -333,6 +334,9 @@ def accuracy_by_user(
     if cuts.ndim != 1 or not len(cuts) or (cuts < 0).any():
         raise TableError(f"margins {cuts.tolist()}", "one or more whole numbers, 0 or more")
     n_users = int(who.max()) + 1 if len(who) else 0
+    if sweep_pays(y, len(cuts)):
+        found = swept_curves(compiled(), rows_by_group(who, n_users), y, s, cuts)
+        return UserCurves(found[0], found[1], np.bincount(who, minlength=n_users), found[2])
     accuracy = np.full((n_users, len(cuts)), np.nan)
     n_pairs = np.zeros((n_users, len(cuts)), dtype=np.int64)
     influence = np.zeros((len(y), len(cuts)))
