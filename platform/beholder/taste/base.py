@@ -93,13 +93,13 @@ class Prediction:
         Expected rating; not clipped to the slider, so that ranking is never lost at its ends.
     sd : array, shape (n,)
         Posterior SD of the expected rating (what more ratings would reduce). NaN where a model has none.
-    noise_sd : float
-        SD of one rating round a person's own expectation.
+    noise_sd : float, or array of shape (n,)
+        SD of one rating round a person's own expectation; an array where people differ in it.
     """
 
     mean: Floats
     sd: Floats
-    noise_sd: float
+    noise_sd: float | Floats
 
     @property
     def predictive_sd(self) -> Floats:

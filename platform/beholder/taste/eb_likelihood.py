@@ -6,6 +6,9 @@ with beta flat and everything else Gaussian round 0: b (user offset), a (what pe
 taste, one variance a block of phi's columns), w_u (own taste, one variance a block), e (noise). Users are independent
 given (beta, mu, a), so the work is one small matrix a user and one of 1 + p + I columns.
 
+`Prior` is the same model with more freedom: (b_u, w_u) have any covariance, each user an own noise variance, and groups
+of people (of one gender, say) shared tastes of their own beside everybody's.
+
 Method: restricted maximum likelihood, Harville (1977), doi:10.1080/01621459.1977.10480998.
 """
 
@@ -18,6 +21,7 @@ from functools import cached_property
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
+from beholder.errors import EstimateError
 from beholder.taste.base import Floats, Indices
 from beholder.taste.linear import Belief
 
@@ -65,6 +69,8 @@ class Problem:
     n_images : int
     blocks : tuple of slice
         Columns of each block.
+    groups : array, shape (U, G), optional
+        How far each user belongs to each group of people; none if left out.
     """
 
     rows: Sequence[Floats]
@@ -72,11 +78,18 @@ class Problem:
     images: Sequence[Indices]
     n_images: int
     blocks: tuple[slice, ...]
+    groups: Floats | None = None
 
     @property
     def columns(self) -> int:
         """P."""
         return self.rows[0].shape[1]
+
+    @cached_property
+    def membership(self) -> Floats:
+        """Everybody belongs to the first group, then `groups`; shape (U, 1 + G)."""
+        everybody = np.ones((len(self.scores), 1))
+        return everybody if self.groups is None else np.hstack([everybody, self.groups])
 
     @cached_property
     def grams(self) -> Floats:
@@ -100,6 +113,28 @@ class Problem:
 
 
 @dataclass(frozen=True, eq=False)
+class Prior:
+    """What the model assumes, in full. q = 1 + p.
+
+    Attributes
+    ----------
+    noise : array, shape (U,)
+        Noise variance of each user's ratings.
+    image : float
+        Variance of a.
+    shared : array, shape ((1 + G) q,)
+        Variances of (beta, mu), then of each group's departure from them; infinite for beta, which is flat.
+    own : array, shape (q, q)
+        Covariance of (b_u, w_u).
+    """
+
+    noise: Floats
+    image: float
+    shared: Floats
+    own: Floats
+
+
+@dataclass(frozen=True, eq=False)
 class Solution:
     """Posterior at given variances. q = 1 + p.
 
@@ -108,7 +143,7 @@ class Solution:
     log_likelihood : float
         Restricted (beta integrated out with density 1).
     shared : Belief
-        About (beta, mu).
+        About (beta, mu), and each group's departure from them.
     image_effects, image_variances : arrays, shape (I,)
         Posterior of a.
     own : tuple of Belief
@@ -131,75 +166,85 @@ def own_covariance(problem: Problem, v: Variances) -> Floats:
     return np.diag(diagonal)
 
 
+def prior_of(problem: Problem, v: Variances) -> Prior:
+    """The prior with the variances `v`: people of all groups share one taste."""
+    if problem.groups is not None:
+        raise EstimateError("variances of groups are not in `Variances`", remedy="give a prior, or no groups")
+    shared = np.full(1 + problem.columns, np.inf)
+    for block, variance in zip(problem.blocks, v.shared, strict=True):
+        shared[1:][block] = variance
+    return Prior(np.full(len(problem.scores), v.noise), v.image, shared, own_covariance(problem, v))
+
+
 @dataclass(frozen=True, eq=False)
 class _User:
-    """What the second pass needs of a user: X = (1, phi), y, K^-1 X and its columns in the joint system."""
+    """What the second pass needs of a user: X = (1, phi), y, K^-1 X, its images, and the shared taste of its groups."""
 
     x: Floats
     y: Floats
     kx: Floats
-    columns: Indices
+    images: Indices
+    groups: Floats
 
 
 def solve(problem: Problem, v: Variances) -> Solution:
-    """Everybody's posterior at the variances `v`.
+    """Everybody's posterior at the variances `v`; see `solve_prior`.
 
-    Cost: sum over users of n_u (n_u + q)^2, and (q + I)^3. For the likelihood alone, `beholder.taste.eb_kernel` is
-    many times faster.
+    For the likelihood alone, `beholder.taste.eb_kernel` is many times faster.
+    """
+    return solve_prior(problem, prior_of(problem, v))
+
+
+def solve_prior(problem: Problem, prior: Prior) -> Solution:
+    """Everybody's posterior.
+
+    Cost: sum over users of n_u (n_u + q)^2, and ((1 + G) q + I)^3; where that is too much, see
+    `beholder.taste.eb_large`.
     """
     q = 1 + problem.columns
-    size = q + problem.n_images
-    covariance = own_covariance(problem, v)
+    shared_size = q * problem.membership.shape[1]
+    size = shared_size + problem.n_images
     users = []
     gram, moment = np.zeros((size, size)), np.zeros(size)
     log_det, quadratic = 0.0, 0.0
-    for f, y, images in zip(problem.rows, problem.scores, problem.images, strict=True):
+    everyone = zip(problem.rows, problem.scores, problem.images, problem.membership, prior.noise, strict=True)
+    for f, y, images, member, noise in everyone:
         x = np.hstack([np.ones((len(y), 1)), f])
-        k = x @ covariance @ x.T
-        k[np.diag_indices_from(k)] += v.noise
+        k = x @ prior.own @ x.T
+        k[np.diag_indices_from(k)] += noise
         factor = cho_factor(k, lower=True)
         log_det += 2 * float(np.sum(np.log(np.diag(factor[0]))))
         inverse = cho_solve(factor, np.eye(len(y)))
-        user = _User(x, y, inverse @ x, images + q)
+        user = _User(x, y, inverse @ x, images + shared_size, np.kron(member, np.eye(q)))
         ky = inverse @ y
         quadratic += float(y @ ky)
-        gram[:q, :q] += x.T @ user.kx
-        np.add.at(gram[:, :q], user.columns, user.kx)
-        np.add.at(gram, (user.columns[:, None], user.columns[None, :]), inverse)
-        moment[:q] += x.T @ ky
-        np.add.at(moment, user.columns, ky)
+        gram[:shared_size, :shared_size] += user.groups.T @ (x.T @ user.kx) @ user.groups
+        np.add.at(gram[:, :shared_size], user.images, user.kx @ user.groups)
+        np.add.at(gram, (user.images[:, None], user.images[None, :]), inverse)
+        moment[:shared_size] += user.groups.T @ (x.T @ ky)
+        np.add.at(moment, user.images, ky)
         users.append(user)
-    gram[:q, q:] = gram[q:, :q].T
-    prior = _joint_prior(problem, v, size)
-    precision = gram + np.diag(np.where(prior > 0, 1 / np.where(prior > 0, prior, 1.0), 0.0))
+    gram[:shared_size, shared_size:] = gram[shared_size:, :shared_size].T
+    before = np.r_[prior.shared, np.full(problem.n_images, prior.image)]
+    precision = gram + np.diag(1 / before)
     factor = cho_factor(precision, lower=True)
     joint = Belief(cho_solve(factor, moment), cho_solve(factor, np.eye(size)))
-    log_det += 2 * float(np.sum(np.log(np.diag(factor[0])))) + float(np.sum(np.log(prior[prior > 0])))
+    log_det += 2 * float(np.sum(np.log(np.diag(factor[0])))) + float(np.sum(np.log(before[np.isfinite(before)])))
     n = sum(len(u.y) for u in users)
     value = -0.5 * (log_det + quadratic - float(joint.mean @ moment) + (n - 1) * np.log(2 * np.pi))
-    own = tuple(_own_belief(u, covariance, joint, q) for u in users)
-    shared = Belief(joint.mean[:q], joint.covariance[:q, :q])
-    return Solution(value, shared, joint.mean[q:], np.diag(joint.covariance)[q:].copy(), own)
+    own = tuple(_own_belief(u, prior.own, joint, shared_size) for u in users)
+    shared = Belief(joint.mean[:shared_size], joint.covariance[:shared_size, :shared_size])
+    return Solution(value, shared, joint.mean[shared_size:], np.diag(joint.covariance)[shared_size:].copy(), own)
 
 
-def _joint_prior(problem: Problem, v: Variances, size: int) -> Floats:
-    """Prior variances of (beta, mu, a); 0 stands for beta's flat prior."""
-    prior = np.zeros(size)
-    p = problem.columns
-    for block, variance in zip(problem.blocks, v.shared, strict=True):
-        prior[1 : 1 + p][block] = variance
-    prior[1 + p :] = v.image
-    return prior
-
-
-def _own_belief(u: _User, covariance: Floats, joint: Belief, q: int) -> Belief:
+def _own_belief(u: _User, covariance: Floats, joint: Belief, shared_size: int) -> Belief:
     """Belief about a user's whole coefficients, with what is uncertain about the shared part carried along."""
-    columns = np.concatenate([np.arange(q), u.columns])
+    columns = np.concatenate([np.arange(shared_size), u.images])
     gain = covariance @ u.kx.T  # D X' K^-1
-    residual = u.y - u.x @ joint.mean[:q] - joint.mean[u.columns]
-    mean = joint.mean[:q] + gain @ residual
+    shared = u.groups @ joint.mean[:shared_size]
+    mean = shared + gain @ (u.y - u.x @ shared - joint.mean[u.images])
     # own = shared + D X' K^-1 (y - X shared - a) + rest, and the rest is independent of (shared, a).
-    carry = np.hstack([np.eye(q) - gain @ u.x, -gain])
+    carry = np.hstack([(np.eye(len(mean)) - gain @ u.x) @ u.groups, -gain])
     rest = covariance - gain @ (u.x @ covariance)
     whole = rest + carry @ joint.covariance[np.ix_(columns, columns)] @ carry.T
     return Belief(mean, (whole + whole.T) / 2)

@@ -14,18 +14,23 @@ The model is in `beholder.taste.eb_likelihood`. Choices, each made by held-out p
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import ClassVar
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from beholder.errors import EstimateError
+from beholder.errors import EstimateError, UserError
 from beholder.taste.base import Floats, Indices, Ratings, Strings
+from beholder.taste.eb_groups import Groups
 from beholder.taste.eb_kernel import restricted_likelihood
-from beholder.taste.eb_likelihood import Problem, Variances, own_covariance, solve
+from beholder.taste.eb_large import approximate_solution
+from beholder.taste.eb_likelihood import Prior, Problem, Solution, Variances, prior_of, solve, solve_prior
+from beholder.taste.eb_moments import Estimate, Freedom, NoisePrior, estimate_prior, own_noise_of
 from beholder.taste.features import Design
-from beholder.taste.linear import Belief, LinearTaste, with_intercept
+from beholder.taste.linear import Belief, LinearTaste, Told, with_intercept
 from beholder.taste.people import People
 from beholder.taste.population import user_offsets
 from beholder.taste.splits import group_folds
@@ -47,45 +52,117 @@ class EBSlopes:
     most_images : int
         Variances are estimated on a random subset of at most this many images (cost grows with its cube); the
         posterior always uses all ratings.
+    exact_images : int
+        With more images than this, variances come from posterior moments on `sampled_images` of them, and the
+        posterior from `beholder.taste.eb_large`.
+    sampled_images : int
+    demographics : bool
+        Whether people of one group share a taste of their own: newcomers are then known by what they say of
+        themselves before they rate.
+    factors : int
+        Directions in which people differ more than one variance a block says.
+    own_noise : bool
+        Whether people differ in how much their ratings scatter.
     """
 
     variances: Variances | None = None
     iterations: int = 200
     most_images: int = 400
+    exact_images: int = 1000
+    sampled_images: int = 1000
+    demographics: bool = False
+    factors: int = 0
+    own_noise: bool = False
 
     name: ClassVar[str] = "eb_slopes"
 
     def fit(
         self, ratings: Ratings, design: Design, rng: np.random.Generator, people: People | None = None
     ) -> LinearTaste:
-        """Estimate the variances and everybody's posterior.
+        """Estimate the variances and everybody's posterior; `people` is looked at for `demographics` only.
 
         Raises
         ------
         EstimateError
-            With fewer than two users, or if the optimiser does not converge.
+            With fewer than two users, if the optimiser does not converge, or if `demographics` are asked for and
+            there are no groups.
         """
-        rows = design.rows(ratings.image_id)
-        variances = self.variances
-        if variances is None:
+        self._check()
+        problem, users, images = _problem(ratings, design)
+        exact = len(images) <= self.exact_images
+        groups = None
+        if self.demographics:
+            known = (People(users) if people is None else people).of(users)
+            groups = Groups.learn(known)
+            problem = replace(problem, groups=groups.membership(known))
+        if self.variances is not None:
+            estimate = _as_given(problem, self.variances)
+        elif exact and not (groups or self.factors or self.own_noise):
             part = _some_images(ratings, self.most_images, rng)
-            variances = estimate_variances(_problem(ratings.take(part), rows[part], design)[0], self.iterations)
-        problem, users, images = _problem(ratings, rows, design)
-        solution = solve(problem, variances)
-        settings = {
-            "variances": asdict(variances),
-            "log_likelihood": float(solution.log_likelihood),
-            "shares": shares(problem, variances),
-        }
-        newcomer = solution.shared.covariance + own_covariance(problem, variances)
-        spare = spare_variance(ratings, rows, design, variances, rng)
+            estimate = _as_given(problem, estimate_variances(_problem(ratings.take(part), design)[0], self.iterations))
+        else:
+            estimate = self._from_moments(problem, exact, rng)
+        solution = (solve_prior if exact else approximate_solution)(problem, estimate.prior)
+        if exact and not (groups or self.factors or self.own_noise):
+            rows = design.rows(ratings.image_id)
+            spare = spare_variance(ratings, rows, design, estimate.variances, rng)
+        else:
+            spare = spare_by_one_fold(problem, estimate.prior, _prompts(ratings, problem), exact, rng)
+        return self._taste(design, users, images, problem, estimate, solution, spare, groups)
+
+    def _check(self) -> None:
+        if self.variances is not None and (self.demographics or self.factors or self.own_noise):
+            raise UserError(
+                "variances given together with demographics, factors or own noise", remedy="let them be estimated"
+            )
+        if self.factors < 0:
+            raise UserError(f"factors={self.factors}", "0 or more")
+
+    def _from_moments(self, problem: Problem, exact: bool, rng: np.random.Generator) -> Estimate:
+        """Variances by posterior moments: on a part of the images where there are very many."""
+        part = problem if exact else with_images(problem, self.sampled_images, rng)
+        if len(part.scores) < 2:
+            raise EstimateError(f"{len(part.scores)} user", "at least 2", "personal taste needs people to compare")
+        scores = np.concatenate(list(part.scores))
+        if float(scores.var()) == 0:
+            raise EstimateError("all ratings are equal", "ratings that differ")
+        freedom = Freedom(self.factors, self.own_noise)
+        found = estimate_prior(part, _start(part, scores), freedom, self.iterations)
+        if not self.own_noise or part is problem:
+            return found
+        return replace(found, prior=own_noise_of(problem, found))
+
+    def _taste(
+        self,
+        design: Design,
+        users: Strings,
+        images: Strings,
+        problem: Problem,
+        estimate: Estimate,
+        solution: Solution,
+        spare: float,
+        groups: Groups | None,
+    ) -> LinearTaste:
+        variances, q = estimate.variances, 1 + problem.columns
+        settings: dict[str, Any] = {"variances": asdict(variances), "shares": shares(problem, variances)}
+        if np.isfinite(solution.log_likelihood):
+            settings["log_likelihood"] = float(solution.log_likelihood)
+        if estimate.steps:
+            settings |= {"steps": estimate.steps, "factors": self.factors, "groups": 0 if groups is None else q}
+        told, newcomer = None, Belief(solution.shared.mean, solution.shared.covariance + estimate.prior.own)
+        population = solution.shared
+        if groups is not None:
+            told = Told(groups, solution.shared, estimate.prior.own)
+            newcomer = told.belief(groups.shares)
+            population = Belief(newcomer.mean, newcomer.covariance - told.own)
+        own_noise = np.isfinite(estimate.noise.df)
         return LinearTaste(
             self.name,
             users,
             np.stack([b.mean for b in solution.own]),
             np.stack([b.covariance for b in solution.own]),
-            solution.shared,
-            Belief(solution.shared.mean, newcomer),
+            population,
+            newcomer,
             float(np.sqrt(variances.noise)),
             float(np.sqrt(variances.image)),
             float(np.sqrt(spare)),
@@ -93,8 +170,15 @@ class EBSlopes:
             solution.image_effects,
             solution.image_variances,
             settings,
-            (*design.block_names, "user"),
+            (*design.block_names, "user", *(() if groups is None else ("demographics",))),
+            np.sqrt(estimate.prior.noise) if own_noise else np.empty(0),
+            estimate.noise.df,
+            told,
         )
+
+
+def _as_given(problem: Problem, v: Variances) -> Estimate:
+    return Estimate(prior_of(problem, v), v, NoisePrior(v.noise, np.inf), 0)
 
 
 def estimate_variances(problem: Problem, iterations: int = 200) -> Variances:
@@ -147,7 +231,7 @@ def spare_variance(
     excess = []
     for fold in range(int(folds.max()) + 1):
         train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        problem, users, _ = _problem(ratings.take(train), rows[train], design)
+        problem, users, _ = _problem(ratings.take(train), design)
         beliefs = dict(zip(users.tolist(), solve(problem, v).own, strict=True))
         for user in np.intersect1d(users, ratings.user_id[test]).tolist():
             mine = test[ratings.user_id[test] == user]
@@ -155,6 +239,50 @@ def spare_variance(
             expected = np.einsum("np,pq,nq->n", x, belief.covariance, x) + v.image + v.noise
             excess.append((ratings.score[mine] - x @ belief.mean) ** 2 - expected)
     return max(0.0, float(np.mean(np.concatenate(excess)))) if excess else 0.0
+
+
+def spare_by_one_fold(
+    problem: Problem,
+    prior: Prior,
+    prompts: Sequence[Indices],
+    exact: bool,
+    rng: np.random.Generator,
+) -> float:
+    """`spare_variance` from one third of the prompts left out once: enough where there are many ratings.
+
+    Parameters
+    ----------
+    prompts : sequence of int arrays, each shape (n_u,)
+        The prompt of each user's ratings.
+    exact : bool
+        Whether by the exact posterior.
+    """
+    names = np.unique(np.concatenate(list(prompts)))
+    out = rng.permutation(names)[: max(1, len(names) // 3)]
+    held = [np.isin(p, out) for p in prompts]
+    train = _without(problem, held)
+    solution = solve_prior(train, prior) if exact else approximate_solution(train, prior, sharpen=False)
+    excess = []
+    everyone = zip(held, problem.rows, problem.scores, prior.noise, solution.own, strict=True)
+    for mine, rows, scores, noise, belief in everyone:
+        if np.all(mine):
+            continue
+        x = with_intercept(rows[mine])
+        expected = np.einsum("np,np->n", x @ belief.covariance, x) + prior.image + noise
+        excess.append((scores[mine] - x @ belief.mean) ** 2 - expected)
+    every = np.concatenate(excess) if excess else np.empty(0)
+    return max(0.0, float(every.mean())) if len(every) else 0.0
+
+
+def _without(problem: Problem, held: Sequence[NDArray[np.bool_]]) -> Problem:
+    """The problem without the ratings held out; users and images stay, even those left with none."""
+    kept = [~h for h in held]
+    return replace(
+        problem,
+        rows=[r[k] for r, k in zip(problem.rows, kept, strict=True)],
+        scores=[s[k] for s, k in zip(problem.scores, kept, strict=True)],
+        images=[i[k] for i, k in zip(problem.images, kept, strict=True)],
+    )
 
 
 def shares(problem: Problem, v: Variances) -> dict[str, float]:
@@ -195,16 +323,45 @@ def _some_images(ratings: Ratings, most: int, rng: np.random.Generator) -> Indic
     return np.flatnonzero(np.isin(ratings.image_id, rng.choice(images, most, replace=False)))
 
 
-def _problem(ratings: Ratings, rows: Floats, design: Design) -> tuple[Problem, Strings, Strings]:
+def with_images(problem: Problem, most: int, rng: np.random.Generator) -> Problem:
+    """The problem with the ratings of at most `most` images, drawn at random."""
+    if problem.n_images <= most:
+        return problem
+    place = np.full(problem.n_images, -1)
+    place[np.sort(rng.choice(problem.n_images, most, replace=False))] = np.arange(most)
+    part = _without(problem, [place[i] < 0 for i in problem.images])
+    return replace(part, images=[place[i] for i in part.images], n_images=most)
+
+
+def _problem(ratings: Ratings, design: Design) -> tuple[Problem, Strings, Strings]:
     """Ratings grouped by user, with the sorted users and images."""
-    users, who = np.unique(ratings.user_id, return_inverse=True)
-    images, which = np.unique(ratings.image_id, return_inverse=True)
-    positions = [np.flatnonzero(who == u) for u in range(len(users))]
+    users, who = _codes(ratings.user_id)
+    images, which = _codes(ratings.image_id)
+    order = np.argsort(who, kind="stable")
+    ends = np.cumsum(np.bincount(who, minlength=len(users)))[:-1]
+    positions = np.split(order, ends)
+    phi = design.rows(images)
     problem = Problem(
-        [rows[i] for i in positions],
+        [phi[which[i]] for i in positions],
         [ratings.score[i] for i in positions],
         [which[i] for i in positions],
         len(images),
         design.slices(),
     )
     return problem, users, images
+
+
+def _prompts(ratings: Ratings, problem: Problem) -> list[Indices]:
+    """The prompt of each user's ratings, as numbers."""
+    _, who = _codes(ratings.user_id)
+    _, prompt = _codes(ratings.prompt_id)
+    ends = np.cumsum([len(s) for s in problem.scores])[:-1]
+    return np.split(prompt[np.argsort(who, kind="stable")], ends)
+
+
+def _codes(names: Strings) -> tuple[Strings, Indices]:
+    """The distinct names, sorted, and each entry's place among them: `numpy.unique`, but faster on many strings."""
+    listed = names.tolist()
+    distinct = sorted(set(listed))
+    place = {name: i for i, name in enumerate(distinct)}
+    return np.array(distinct, dtype=str), np.fromiter((place[n] for n in listed), np.intp, len(listed))
