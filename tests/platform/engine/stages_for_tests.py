@@ -215,3 +215,26 @@ def drive(folder: str, kind: str, address: str, workers: str, count: str) -> Non
 
 if __name__ == "__main__":
     drive(*sys.argv[1:])
+
+
+@dataclass
+class Logged:
+    """Cubes `n`; says in a log of the store which process begins which batch. `seconds` changes no result."""
+
+    batch_size: int
+    seconds: float = 0.01
+    name: str = "logged"
+    version: int = 1
+    _store: Store | None = field(default=None, repr=False)
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"batch_size": self.batch_size}
+
+    def setup(self, store: Store) -> None:
+        self._store = store
+
+    def process(self, items: Sequence[Item]) -> list[Result]:
+        assert self._store is not None
+        note(self._store, self.name, f"{os.getpid()} {items[0]['n']}")
+        time.sleep(self.seconds * len(items))
+        return [{"cube": item["n"] ** 3} for item in items]
