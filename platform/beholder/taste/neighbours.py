@@ -59,11 +59,14 @@ class Neighbours:
         """Fit the base model and everybody's profile."""
         if self.neighbours < 1 or not self.temperature > 0:
             raise UserError(f"neighbours {self.neighbours}, temperature {self.temperature}", "at least 1; above 0")
+        return self.around(self.base.fit(ratings, design, rng, people), ratings, design)
+
+    def around(self, base: FittedModel, ratings: Ratings, design: Design) -> NeighbourTaste:
+        """The same for a base model that was already fitted on these ratings."""
         users, who = np.unique(ratings.user_id, return_inverse=True)
         offsets = user_offsets(ratings.score, who, len(users))
         centre = design.rows(ratings.images()).mean(axis=0) if self.centred else np.zeros(design.matrix.shape[1])
         profiler = Profiler(centre, offsets.grand, offsets.between, offsets.within, self.centred)
-        base = self.base.fit(ratings, design, rng, people)
         profiles = np.stack([profiler.profile(ratings.take(who == u), design) for u in range(len(users))])
         return NeighbourTaste(self.name, base, users, profiles, profiler, self.neighbours, self.temperature)
 
