@@ -46,15 +46,17 @@ SINGULAR = 1e-4
 
 @dataclass(frozen=True)
 class CrossedFit:
-    """Maximum of the likelihood of a logistic model with crossed random intercepts.
+    """Maximum of the likelihood of a logistic model with crossed random effects.
 
     Attributes
     ----------
     coefficients, se : dict of str to float
         Fixed effects and their Wald standard errors, on the logit; from the curvature of the likelihood in all
         parameters, so that the spreads are not taken for known.
+    covariance : float array (k, k)
+        Of the fixed effects, in the order of `coefficients`.
     sds : dict of str to float
-        Standard deviations of the random intercepts, on the logit.
+        Standard deviations of the random effects, on the logit.
     log_likelihood : float
         Laplace's approximation.
     converged : bool
@@ -64,6 +66,7 @@ class CrossedFit:
 
     coefficients: dict[str, float]
     se: dict[str, float]
+    covariance: Floats
     sds: dict[str, float]
     log_likelihood: float
     converged: bool
@@ -80,7 +83,7 @@ def fit_crossed(frame: pd.DataFrame, formula: str, groups: Sequence[str]) -> Cro
     formula : str
         As lme4 writes it, for instance `y ~ 1 + side + (1|participant) + (1|prompt)`.
     groups : sequence of str
-        Factors with a random intercept, in the order of the formula.
+        Names of the random effects (one standard deviation each), in the order of the formula.
 
     Raises
     ------
@@ -104,10 +107,12 @@ def fit_crossed(frame: pd.DataFrame, formula: str, groups: Sequence[str]) -> Cro
             raise EstimateError(f"the crossed logistic model has no fit ({error})", remedy=INSTEAD) from None
     told = tuple(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)))
     names = list(fit.fixef())
-    se = np.sqrt(np.diag(_covariance(fit))) if names else np.empty(0)
+    covariance = _covariance(fit) if names else np.empty((0, 0))
+    se = np.sqrt(np.diag(covariance))
     return CrossedFit(
         coefficients={name: float(value) for name, value in fit.fixef().items()},
         se=dict(zip(names, se.tolist(), strict=True)),
+        covariance=covariance,
         sds={name: abs(float(value)) for name, value in zip(groups, fit.theta, strict=True)},
         log_likelihood=float(fit.logLik()),
         converged=bool(fit.converged),
@@ -257,7 +262,7 @@ def crossed_logistic(
             raise EstimateError(f"{count} {name} with votes that are no ties", "at least 2", f"collect more {name}")
     side = " + side" if np.ptp(frame["side"]) else ""
     groups, random = ("participant", "prompt"), " + (1|participant) + (1|prompt)"
-    fit = _usable(fit_crossed(frame, f"y ~ 1{side}{random}", groups))
+    fit = usable(fit_crossed(frame, f"y ~ 1{side}{random}", groups))
     null = fit_crossed(frame, f"y ~ 0{side}{random}", groups)
     beta, se = fit.coefficients["(Intercept)"], fit.se["(Intercept)"]
     ratio = max(2 * (fit.log_likelihood - null.log_likelihood), 0.0)
@@ -324,7 +329,8 @@ def _answers(trials: FocalTrials) -> tuple[pd.DataFrame, int]:
     return pd.DataFrame(frame), int((~decided).sum())
 
 
-def _usable(fit: CrossedFit) -> CrossedFit:
+def usable(fit: CrossedFit) -> CrossedFit:
+    """The fit, or an `EstimateError` where it did not converge or an effect is infinite."""
     largest = max(map(abs, fit.coefficients.values()))
     if largest > LARGEST_LOG_ODDS:
         raise EstimateError(
