@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from beholder.errors import UserError
+
+if TYPE_CHECKING:
+    from beholder.models.canary import Probe
 
 models = typer.Typer(no_args_is_help=True, help="Models: what there is, weights, canaries.")
 
@@ -121,37 +130,107 @@ def models_canary(
     settings: Annotated[
         Path | None, typer.Argument(help="YAML of a model; without it, the embedded models", show_default=False)
     ] = None,
+    plan: Annotated[
+        Path | None, typer.Option(help="Ask all models with weights that a plan names.", show_default=False)
+    ] = None,
     record: Annotated[bool, typer.Option("--record", help="Write down the answers, at batch sizes 1, 4, 8.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the hub.")] = False,
     cache: Cache = None,
 ) -> None:
-    """Ask models known inputs and compare with their records, or record them."""
-    import yaml
-
-    from beholder.models import canary
-    from beholder.models.configured import EMBEDDED, configured, embedded_probe
+    """Ask models known inputs and compare with their records, or record them. Each runs in its own environment."""
+    from beholder.engine.environment import worker_environment
+    from beholder.models.configured import EMBEDDED, embedded_probe
     from beholder.models.weights import cache_folder
 
-    own = cache_folder(cache) / "canary"
-    if settings is None:
+    if settings is not None and plan is not None:
+        raise UserError(f"{settings} and --plan {plan}", "one of them")
+    if settings is None and plan is None:
         if record:
             raise UserError("--record without a model", "the YAML of a model: records of embedded ones ship")
-        probes = [embedded_probe(name, cache) for name in EMBEDDED]
-    else:
-        try:
-            content = yaml.safe_load(settings.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise UserError(f"{settings} cannot be read: {' '.join(str(error).split())}") from error
-        if not isinstance(content, dict):
-            raise UserError(f"{settings} holds {type(content).__name__}", "a mapping; see docs/models.md")
-        model = configured(content)
-        probe = model.probe(None, offline)
-        if record:
-            path = canary.record(probe, own, lambda size: model.probe(size, offline))
-            typer.echo(f"{probe.name}\trecorded\t{path}")
-            return
-        probes = [probe]
-    for probe in probes:
-        found = canary.check(probe, [canary.SHIPPED, own])
-        changed = f"\tchanged: {', '.join(found.changed)}" if found.changed else ""
-        typer.echo(f"{found.name}\t{found.status}\t{found.difference:.2g} of {found.tolerance:.2g}{changed}")
+        for name in EMBEDDED:
+            _say_checked(embedded_probe(name, cache), cache)
+        return
+    flags = [*(["--record"] if record else []), *(["--offline"] if offline else [])]
+    flags += ["--cache", str(cache_folder(cache).absolute())]
+    if any(os.environ.get(name) != value for name, value in worker_environment().items()):
+        _elsewhere(sys.executable, [str(settings)] if settings is not None else ["--plan", str(plan)], flags)
+        return
+    for content in [_content_of(settings)] if settings is not None else _models_of(plan or Path()):
+        _ask(content, record, offline, flags, cache)
+
+
+def _ask(content: Mapping[str, Any], record: bool, offline: bool, flags: list[str], cache: Path | None) -> None:
+    """Check or record one model, here or in a process of its scorer's environment."""
+    from beholder.models import canary
+    from beholder.models.configured import configured
+    from beholder.models.scorers import scorer_spec
+    from beholder.models.scorers.environments import PLATFORM, environment
+    from beholder.models.weights import cache_folder
+
+    model = configured(content)
+    name = scorer_spec(model.name).environment if content["role"] == "scorer" else PLATFORM
+    if name != PLATFORM and not environment(name).is_built(Path(sys.prefix)):
+        python = environment(name).build(cache_folder(cache), lambda text: typer.echo(text, err=True))
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            file.write(json.dumps(content))
+            file.flush()
+            _elsewhere(str(python), [file.name], flags)
+        return
+    probe = model.probe(None, offline)
+    if not record:
+        _say_checked(probe, cache)
+        return
+    path = canary.record(probe, cache_folder(cache) / "canary", lambda size: model.probe(size, offline))
+    typer.echo(f"{probe.name}\trecorded\t{path}")
+
+
+def _elsewhere(python: str, models: list[str], flags: list[str]) -> None:
+    """Ask as a worker would: by its Python, on one thread and one instruction set."""
+    from beholder.engine.environment import worker_environment
+
+    command = [python, "-c", "from beholder.cli import main; main()", "models", "canary", *models, *flags]
+    done = subprocess.run(command, env={**os.environ, **worker_environment()}, check=False)
+    if done.returncode:
+        raise typer.Exit(done.returncode)
+
+
+def _say_checked(probe: Probe, cache: Path | None) -> None:
+    from beholder.models import canary
+    from beholder.models.weights import cache_folder
+
+    found = canary.check(probe, [canary.SHIPPED, cache_folder(cache) / "canary"])
+    changed = f"\tchanged: {', '.join(found.changed)}" if found.changed else ""
+    typer.echo(f"{found.name}\t{found.status}\t{found.difference:.2g} of {found.tolerance:.2g}{changed}")
+
+
+def _content_of(settings: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(settings.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{settings} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{settings} holds {type(content).__name__}", "a mapping; see docs/models.md")
+    return content
+
+
+def _models_of(path: Path) -> list[dict[str, Any]]:
+    """The models of a plan that have no shipped record."""
+    from beholder.models import planned
+    from beholder.models.entries import ImageEncoderEntry, PipelineEntry, ScorerEntry
+    from beholder.plans import load_plan
+
+    plan = load_plan(path)
+    drawn, embedded, found = plan.generate, plan.embed, []
+    if isinstance(drawn.generator, PipelineEntry):
+        found.append(planned.generator_settings(drawn.generator, drawn.size, drawn.batch_size))
+    if isinstance(embedded.encoder, ImageEncoderEntry):
+        found.append(planned.image_encoder_settings(embedded.encoder, embedded.batch_size))
+    if embedded.text_encoder is not None:
+        found.append(planned.text_encoder_settings(embedded.text_encoder))
+    scorers = plan.score.scorers if plan.score is not None else ()
+    found += [planned.scorer_settings(scorer) for scorer in scorers if isinstance(scorer, ScorerEntry)]
+    if not found:
+        raise UserError(f"{path} names no model whose canary could be recorded", remedy="embedded ones ship theirs")
+    return found

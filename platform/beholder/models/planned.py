@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from beholder.models.catalogue import entry as catalogued
 from beholder.models.checked_stage import Checked
-from beholder.models.checkpoints import Checkpoint
-from beholder.models.computing import Computing
+from beholder.models.configured import configured
 from beholder.models.entries import (
     HostedEntry,
     ImageEncoderEntry,
@@ -21,7 +20,7 @@ from beholder.models.entries import (
     TextEncoderEntry,
 )
 from beholder.models.interfaces import Needs
-from beholder.models.scorers import ScorerSettings, scorer_spec
+from beholder.models.scorers import scorer_spec
 from beholder.models.scorers.environments import PLATFORM, environment
 from beholder.models.stages import EmbedImages, EmbedTexts, GenerateScenes
 
@@ -31,28 +30,17 @@ if TYPE_CHECKING:
 HEADROOM_GB = 1.0
 """Main memory beside the weights, for a model whose plan names none: torch itself, and a batch."""
 
+_OF_PLANS = {"model", "name", "memory_gb", "gpu_memory_gb", "offline", "not_recorded"}
+"""Keys of an entry that are no settings of the model itself."""
+
 
 def generator_stage(entry: Literal["scenes"] | PipelineEntry, size: int, batch_size: int, models: str) -> Stage:
     """`{prompt, seed}` -> a picture. `size` is the side where a pipeline's entry names none."""
     if entry == "scenes":
         return Checked(GenerateScenes(size, batch_size, models), models)
     from beholder.models.diffusers_stage import GenerateDiffusers
-    from beholder.models.generators.diffusers_pipeline import PipelineSettings
 
-    settings = PipelineSettings(
-        _checkpoint(entry),
-        _computing(entry),
-        steps=entry.steps,
-        guidance=entry.guidance,
-        width=entry.width or size,
-        height=entry.height or size,
-        batch_size=batch_size,
-        variant=entry.variant,
-        options=entry.options,
-        compile=entry.compile,
-        offload=entry.offload,
-        remote_code=entry.remote_code,
-    )
+    settings = configured(generator_settings(entry, size, batch_size)).settings
     return _checked(GenerateDiffusers(settings, _needs(entry), entry.offline), entry, models)
 
 
@@ -74,9 +62,7 @@ def image_encoder_stage(
 
     if isinstance(entry, PrecomputedEntry):
         return ReadVectors(str(Path(entry.file).absolute()), batch_size, entry.id_column)
-    from beholder.models.encoders.towers import TowerSettings
-
-    settings = TowerSettings(_checkpoint(entry), _computing(entry), batch_size, entry.normalise, entry.pooling)
+    settings = configured(image_encoder_settings(entry, batch_size)).settings
     return _checked(EncodeImages(settings, _needs(entry), entry.offline), entry, models)
 
 
@@ -85,21 +71,8 @@ def text_encoder_stage(entry: TextEncoderEntry | None, models: str) -> Stage:
     if entry is None:
         return Checked(EmbedTexts(models), models)
     from beholder.models.encode_stages import EncodeTexts
-    from beholder.models.encoders.sentences import SentenceSettings
-    from beholder.models.encoders.towers import TowerSettings
 
-    settings: TowerSettings | SentenceSettings
-    if entry.is_tower:
-        settings = TowerSettings(_checkpoint(entry), _computing(entry), entry.batch_size, entry.normalise)
-    else:
-        settings = SentenceSettings(
-            _checkpoint(entry),
-            _computing(entry),
-            entry.batch_size,
-            max_tokens=entry.max_tokens or 512,
-            prompt=entry.prompt or "",
-            pooling=entry.pooling,
-        )
+    settings = configured(text_encoder_settings(entry)).settings
     return _checked(EncodeTexts(settings, _needs(entry), entry.offline), entry, models)
 
 
@@ -114,16 +87,37 @@ def scorer_stage(entry: Literal["statistics"] | ScorerEntry | PythonEntry, model
         needs = in_environment(Needs(memory_gb=1.0, environment=entry.environment or PLATFORM), models)
         file = str(Path(entry.file).absolute())
         return ScoreWithPython(file, entry.batch_size, entry.needs_prompt, entry.options, needs, name=name)
-    settings = ScorerSettings(
-        entry.model,
-        _checkpoint(entry),
-        _computing(entry),
-        entry.batch_size,
-        parts={part: Checkpoint(where.checkpoint, where.revision) for part, where in entry.parts.items()},
-        options=entry.options,
-    )
+    settings = configured(scorer_settings(entry)).settings
     needs = in_environment(_needs(entry, scorer_spec(entry.model).environment), models)
     return _checked(ScoreImages(settings, needs, entry.offline, name=name), entry, models)
+
+
+def generator_settings(entry: PipelineEntry, size: int, batch_size: int) -> dict[str, Any]:
+    """A pipeline as `configured` reads it."""
+    sides = {"width": entry.width or size, "height": entry.height or size}
+    return _settings(entry, "generator") | sides | {"batch_size": batch_size, "guidance": entry.guidance}
+
+
+def image_encoder_settings(entry: ImageEncoderEntry, batch_size: int) -> dict[str, Any]:
+    """An image encoder as `configured` reads it."""
+    return _settings(entry, "image encoder") | {"batch_size": batch_size}
+
+
+def text_encoder_settings(entry: TextEncoderEntry) -> dict[str, Any]:
+    """A text encoder as `configured` reads it."""
+    if entry.is_tower:
+        return _settings(entry, "text encoder")
+    found = _settings(entry, "sentence encoder")
+    return {name: value for name, value in found.items() if name != "normalise"}
+
+
+def scorer_settings(entry: ScorerEntry) -> dict[str, Any]:
+    """A scorer as `configured` reads it: there its name is its id."""
+    return _settings(entry, "scorer") | {"name": entry.model}
+
+
+def _settings(entry: NetworkEntry, role: str) -> dict[str, Any]:
+    return entry.model_dump(exclude=_OF_PLANS) | {"role": role, "checkpoint": entry.source}
 
 
 def scorer_name(entry: Literal["statistics"] | ScorerEntry | PythonEntry) -> str:
@@ -143,14 +137,6 @@ def in_environment(needs: Needs, models: str) -> Needs:
     if needs.environment == PLATFORM:
         return needs
     return replace(needs, python=str(environment(needs.environment).python(Path(models))))
-
-
-def _checkpoint(entry: NetworkEntry) -> Checkpoint:
-    return Checkpoint(entry.source, entry.revision)
-
-
-def _computing(entry: NetworkEntry) -> Computing:
-    return Computing(entry.device, entry.dtype, entry.card)
 
 
 def _needs(entry: NetworkEntry, environment: str = PLATFORM) -> Needs:

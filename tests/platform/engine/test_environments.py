@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from beholder.cli import app
 from beholder.engine.chain import Link, run_chain
 from beholder.engine.environment import worker_environment
 from beholder.errors import EngineError, UserError
 from beholder.models.entries import PythonEntry, ScorerEntry
-from beholder.models.planned import scorer_stage
+from beholder.models.planned import scorer_settings, scorer_stage
 from beholder.models.scorers.environments import STAMP, environment
 from beholder.store import Store
 
@@ -145,7 +147,7 @@ def test_a_package_that_cannot_be_had_is_one_line(locks: dict[str, Path], tmp_pa
 def test_a_scorers_real_environment_beside_the_platforms_own(
     ray_address: str, engine_of: Any, store: Store, tmp_path: Path
 ) -> None:
-    """Q-Align's class with random weights, in pyiqa's locked environment with its own torch; about 5 GB the first time.
+    """Q-Align's class with random weights, in pyiqa's locked environment with its own torch; about 6 GB the first time.
 
     What the worker says is what the environment's Python says by hand. BEHOLDER_ENVIRONMENTS names a folder to keep it.
     """
@@ -166,8 +168,13 @@ def test_a_scorers_real_environment_beside_the_platforms_own(
         items.append({"image": str(i), "_path": f"images/{i}.png"})
     network = ScorerEntry(
         model="qalign", checkpoint=str(tmp_path / "owl"), device="cpu", dtype="float32", batch_size=2,
-        not_recorded="allow", memory_gb=2,
+        memory_gb=2,
     )  # fmt: skip
+    (tmp_path / "qalign.yaml").write_text(json.dumps(scorer_settings(network)))
+    recorded = CliRunner().invoke(
+        app, ["models", "canary", str(tmp_path / "qalign.yaml"), "--record", "--offline", "--cache", str(cache)]
+    )
+    assert recorded.exit_code == 0, recorded.exception
     links = [
         Link(scorer_stage(network, str(cache)), "Q-Align", lambda row: items[int(row["image"])]),
         Link(scorer_stage("statistics", str(cache)), "Statistics"),

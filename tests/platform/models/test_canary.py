@@ -16,6 +16,7 @@ import yaml
 from typer.testing import CliRunner
 
 from beholder.cli import app
+from beholder.engine.environment import worker_environment
 from beholder.errors import UserError
 from beholder.models import canary
 from beholder.models.canary import CanaryError, Probe, answers, check, record
@@ -144,6 +145,14 @@ def content_of(role: str, checkpoints: Path) -> dict[str, Any]:
     return plain | {"checkpoint": str(checkpoints / MODELS[role]["checkpoint"])}
 
 
+@pytest.fixture
+def like_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command then asks the model in this process; else it starts one that computes as workers do."""
+    for name, value in worker_environment().items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("like_a_worker")
 @pytest.mark.parametrize("role", MODELS)
 def test_every_role_is_recorded_and_checked_from_the_command_line(checkpoints: Path, tmp_path: Path, role: str) -> None:
     file = tmp_path / "model.yaml"
@@ -160,6 +169,45 @@ def test_every_role_is_recorded_and_checked_from_the_command_line(checkpoints: P
     after = run.invoke(app, arguments)
     assert after.exit_code == 0, after.exception
     assert "\tsame\t" in after.stdout
+
+
+PLAN = """
+name: canaries
+embed:
+  encoder: {{model: dinov2, checkpoint: {0}/dinov2, device: cpu, dtype: float32}}
+  text_encoder: {{model: sentences, checkpoint: {0}/bert, device: cpu, dtype: float32}}
+score:
+  scorers: [statistics, {{model: clip_similarity, checkpoint: {0}/clip, device: cpu, dtype: float32}}]
+"""
+
+
+def test_all_models_of_a_plan_are_recorded_and_then_start(
+    checkpoints: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By one command, in processes that compute as workers do."""
+    from beholder.models.planned import image_encoder_stage, scorer_stage, text_encoder_stage
+    from beholder.plans import load_plan
+
+    (tmp_path / "plan.yaml").write_text(PLAN.format(checkpoints))
+    plan = load_plan(tmp_path / "plan.yaml")
+    assert plan.score is not None
+    stages: list[Any] = [
+        image_encoder_stage(plan.embed.encoder, 224, 8, str(tmp_path)),
+        text_encoder_stage(plan.embed.text_encoder, str(tmp_path)),
+        scorer_stage(plan.score.scorers[1], str(tmp_path)),
+    ]
+    for stage in stages:
+        with pytest.raises(CanaryError, match="is not recorded"):
+            stage.setup(Store(tmp_path / "store"))
+    command = ["models", "canary", "--plan", str(tmp_path / "plan.yaml"), "--cache", str(tmp_path)]
+    made = CliRunner().invoke(app, [*command, "--record"])
+    assert made.exit_code == 0, made.exception
+    for stage in stages:
+        stage.setup(Store(tmp_path / "store"))
+        assert stage.verdict.status == "same"
+    (tmp_path / "plan.yaml").write_text("name: bare")
+    assert CliRunner().invoke(app, command).exit_code == 2
+    assert "embedded ones ship theirs" in capfd.readouterr().err
 
 
 def test_stages_ask_their_own_loaded_models(checkpoints: Path, tmp_path: Path) -> None:

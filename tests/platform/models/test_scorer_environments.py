@@ -1,6 +1,6 @@
 """Scorers in their own environments, built from their locks: tiny random checkpoints of the packages' own classes.
 
-Each environment takes one to two minutes and about 5 GB. BEHOLDER_ENVIRONMENTS names a folder where they are kept.
+Each environment takes one to two minutes and about 6 GB. BEHOLDER_ENVIRONMENTS names a folder where they are kept.
 """
 
 from __future__ import annotations
