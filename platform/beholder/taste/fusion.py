@@ -12,7 +12,9 @@ from beholder.errors import UserError
 from beholder.taste.base import Floats, Ratings
 from beholder.taste.features import Design
 from beholder.taste.fusion_network import FusionNetwork
-from beholder.taste.network_taste import Known, NetworkTaste, fit_networks
+from beholder.taste.network_fit import fit_networks
+from beholder.taste.network_scores import Known
+from beholder.taste.network_taste import NetworkTaste
 from beholder.taste.networks import Training
 from beholder.taste.people import People
 

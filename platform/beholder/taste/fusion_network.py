@@ -129,14 +129,17 @@ class FusionNetwork:
         """The score token's way through the layers, for each pair."""
         import torch
 
-        keys, values = (torch.cat([images[part][which], people[part][who]], dim=2) for part in ("keys", "values"))
         # The first layer asks the same of every pair.
         token = params["score"].expand(len(which), -1)
         for layer in range(self.layers):
             asking = token[:1] if layer == 0 else token
             query = linear(params, f"{layer}.query", norm(params, f"{layer}.attention_norm", asking))
             query = query.expand(len(which), -1)[:, None]
-            attended = attend(query, keys[:, layer], values[:, layer], self.heads)[:, 0]
+            key, value = (
+                torch.cat([images[f"{part}_{layer}"][which], people[f"{part}_{layer}"][who]], dim=1)
+                for part in ("key", "value")
+            )
+            attended = attend(query, key, value, self.heads)[:, 0]
             token = token + dropout(linear(params, f"{layer}.attended", attended))
             token = token + self._forward(params, layer, token, dropout)
         found = linear(params, "head", norm(params, "last_norm", token))[:, 0]
@@ -148,22 +151,18 @@ class FusionNetwork:
         return found
 
     def _encode(self, params: Params, tokens: torch.Tensor, products: str, dropout: Dropout) -> Encoded:
-        """Keys and values of every layer, shape (m, layers, t, width), and products, shape (m, products)."""
-        import torch
-
-        keys, values = [], []
+        """Keys and values of every layer, each shape (m, t, width), and products, shape (m, products)."""
+        encoded: Encoded = {}
         for layer in range(self.layers):
             normed = norm(params, f"{layer}.attention_norm", tokens)
             key, value = linear(params, f"{layer}.key_value", normed).chunk(2, dim=-1)
-            keys.append(key)
-            values.append(value)
+            encoded[f"key_{layer}"], encoded[f"value_{layer}"] = key, value
             if layer == self.layers - 1 and not self.products:
                 break  # nobody reads the tokens again
             query = linear(params, f"{layer}.query", normed)
             attended = attend(query, key, value, self.heads) if tokens.shape[1] > 1 else value
             tokens = tokens + dropout(linear(params, f"{layer}.attended", attended))
             tokens = tokens + self._forward(params, layer, tokens, dropout)
-        encoded = {"keys": torch.stack(keys, dim=1), "values": torch.stack(values, dim=1)}
         if self.products:
             encoded["products"] = linear(params, products, norm(params, "last_norm", tokens).mean(dim=1))
         return encoded

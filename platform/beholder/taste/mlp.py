@@ -11,7 +11,8 @@ import numpy as np
 from beholder.taste.base import Ratings
 from beholder.taste.features import Design
 from beholder.taste.nets import Dropout, add_linear, linear
-from beholder.taste.network_taste import NetworkTaste, fit_networks
+from beholder.taste.network_fit import fit_networks
+from beholder.taste.network_taste import NetworkTaste
 from beholder.taste.networks import Persons, Shape, Training
 from beholder.taste.people import People
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from beholder.taste.base import State
 from beholder.taste.embed_newcomers import Prior
-from beholder.taste.network_taste import Known, NetworkTaste
+from beholder.taste.network_scores import Known
+from beholder.taste.network_taste import NetworkTaste
 from beholder.taste.networks import Network
 from beholder.taste.training_set import Scaling, Told, Vocabulary
 
