@@ -41,6 +41,8 @@ class PaperWorld:
         Expected ratings as far as the features can show them: shared + private taste + the user's level, ticks.
     shared : array, shape (I,)
         The mean person's taste with the image effects, ticks: the best that knows no persons.
+    effects : array, shape (I,)
+        The image effects, ticks.
     known_users, new_users, training_images, test_images : array of str
         A split by user (4 to 1) and by image (4 to 1).
     """
@@ -50,6 +52,7 @@ class PaperWorld:
     people: People
     shown: Floats
     shared: Floats
+    effects: Floats
     known_users: Strings
     new_users: Strings
     training_images: Strings
@@ -81,6 +84,14 @@ class PaperWorld:
             mine = order[pool.user_id[order] == user]
             position[mine] = np.arange(len(mine))
         return pool.take(position < size)
+
+    def answers(self, user: str, images: Strings, rng: np.random.Generator) -> Ratings:
+        """What `user` would say of these images now; each image is its own prompt."""
+        row = int(np.searchsorted(self.people.user_ids, user))
+        columns = np.searchsorted(self.design.image_ids, images)
+        noise = TICKS * np.sqrt(PARTS["hidden"] + PARTS["noise"]) * rng.standard_normal(len(images))
+        ticks = np.clip(np.round(self.shown[row, columns] + self.effects[columns] + noise), 0, 1000)
+        return Ratings(np.full(len(images), user), images, images, ticks)
 
     def truth(self, ratings: Ratings) -> Floats:
         """`shown` of each of the ratings, shape (n,)."""
@@ -155,6 +166,7 @@ def paper_world(
         People(users, {"age": np.array([f"{2 + a}0-{2 + a}9" for a in age]), "gender": np.array(["f", "m"])[gender]}),
         MIDDLE + TICKS * (common + level + private),
         MIDDLE + TICKS * (common + effects),
+        TICKS * effects,
         users[~new],
         users[new],
         images[~tested],
