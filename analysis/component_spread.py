@@ -20,7 +20,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from analysis.clusters import Floats, Ints, cell_codes, group_sums, integer_codes, t_quantile
+from analysis.clusters import Floats, Ints, integer_codes, t_quantile
+from analysis.components import Repeats, repeated_ratings
 from analysis.results import Population
 from analysis.user_means import chosen_variance
 
@@ -121,37 +122,66 @@ def component_spread(score: npt.ArrayLike, user: Any, image: Any) -> Spread:
     y = np.asarray(score, dtype=np.float64)
     y = y - y.mean()
     (u, n_users), (i, n_images) = integer_codes(user), integer_codes(image)
-    cell, n_cells = cell_codes(u, i, n_images)
-    everything: Ints = np.zeros(len(y), dtype=np.int64)
-    sums = {
-        "all": _partners(y, everything, 1),
-        "user": _partners(y, u, n_users),
-        "image": _partners(y, i, n_images),
-        "cell": _partners(y, cell, n_cells),
+    repeats = repeated_ratings(u, i, n_users, n_images)
+    means, influence = _pair_influences(y, (u, n_users), (i, n_images), repeats)
+    by_user, by_image, by_cell = (
+        np.stack([np.bincount(codes, part, size) for part in parts])
+        for codes, size, parts in (
+            (u, n_users, influence),
+            (i, n_images, influence),
+            (repeats.cell, repeats.n_repeated, influence[:, repeats.rows]),
+        )
+    )
+    alone = np.ones(len(y), dtype=bool)
+    alone[repeats.rows] = False
+    single = influence[:, alone]
+    products = {
+        "user": by_user @ by_user.T * (n_users / max(n_users - 1, 1)),
+        "image": by_image @ by_image.T * (n_images / max(n_images - 1, 1)),
+        "cell": single @ single.T + by_cell @ by_cell.T,
     }
-    counts = {name: np.bincount(codes, minlength=size)[codes].astype(np.float64) - 1 for name, codes, size in (
-        ("all", everything, 1), ("user", u, n_users), ("image", i, n_images), ("cell", cell, n_cells))}  # fmt: skip
-    for table in (sums, counts):
-        table["neither"] = table["all"] - table["user"] - table["image"] + table["cell"]
-        table["user"], table["image"] = table["user"] - table["cell"], table["image"] - table["cell"]
-    influence = np.empty((len(y), 4))
-    means = np.empty(4)
-    for k, kind in enumerate(_KINDS):
-        pairs = counts[kind].sum()
-        means[k] = sums[kind].sum() / pairs if pairs else np.nan
-        influence[:, k] = (sums[kind] - means[k] * counts[kind]) / pairs if pairs else np.nan
-    found = {}
-    for name, codes, size in (("user", u, n_users), ("image", i, n_images), ("cell", cell, n_cells)):
-        grouped = group_sums(influence, codes, size) * np.array(_ENDS[name], dtype=np.float64)
-        moved = _combined(grouped)
-        found[name] = moved.T @ moved * (size / (size - 1) if name != "cell" and size > 1 else 1.0)
+    found = {name: _moved(product, np.array(_ENDS[name], dtype=np.float64)) for name, product in products.items()}
+    n_cells = repeats.n_cells
     return Spread(_combined(means[None])[0], found["user"], found["image"], found["cell"], n_users, n_images, n_cells)
 
 
-def _partners(y: Floats, codes: Ints, n_groups: int) -> Floats:
-    """For each rating half the sum of its squared differences to all ratings of its group."""
+def _pair_influences(
+    y: Floats, user: tuple[Ints, int], image: tuple[Ints, int], repeats: Repeats
+) -> tuple[Floats, Floats]:
+    """Means over the four kinds of pairs (4,), and what each rating adds to them (4, n)."""
+    total, squares = y.sum(), y @ y
+    sums = {"all": (len(y) * y * y - 2 * y * total + squares) / 2}
+    counts = {"all": np.full(len(y), len(y) - 1.0)}
+    for name, codes, size in (("user", *user), ("image", *image)):
+        sums[name], counts[name] = _partners(y, codes, size)
+    for table, values in zip((sums, counts), _partners(y[repeats.rows], repeats.cell, repeats.n_repeated), strict=True):
+        table["cell"] = np.zeros(len(y))
+        table["cell"][repeats.rows] = values
+        table["neither"] = table["all"] - table["user"] - table["image"] + table["cell"]
+        table["user"] -= table["cell"]
+        table["image"] -= table["cell"]
+    means, influence = np.full(4, np.nan), np.full((4, len(y)), np.nan)
+    for k, kind in enumerate(_KINDS):
+        pairs = counts[kind].sum()
+        if pairs:
+            means[k] = sums[kind].sum() / pairs
+            influence[k] = (sums[kind] - means[k] * counts[kind]) / pairs
+    return means, influence
+
+
+def _partners(y: Floats, codes: Ints, n_groups: int) -> tuple[Floats, Floats]:
+    """For each rating half the sum of its squared differences to the others of its group, and their number."""
     size, total, squares = (np.bincount(codes, part, n_groups)[codes] for part in (None, y, y * y))
-    return np.asarray((size * y * y - 2 * y * total + squares) / 2)
+    return np.asarray((size * y * y - 2 * y * total + squares) / 2), np.asarray(size - 1.0)
+
+
+def _moved(products: Floats, ends: Floats) -> Floats:
+    """Sum over groups of what each adds to the components, times itself (4, 4), from the same by kind of pair."""
+    combine = _COMBINE * ends
+    found = np.asarray(combine @ np.nan_to_num(products) @ combine.T)
+    if np.isnan(products[0, 0]):
+        found[3, :] = found[:, 3] = np.nan
+    return found
 
 
 def _combined(pair_means: Floats) -> Floats:

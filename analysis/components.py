@@ -18,8 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, owens_t
 
-from analysis.clusters import Floats, Ints, cell_codes, integer_codes
+from analysis.clusters import Floats, Ints, integer_codes
 from analysis.errors import EstimateError, TableError
+
+_DENSE = 64  # possible user x image cells a rating up to which ratings are counted in a table of all cells
 
 FEWEST_REPEAT_PAIRS = 20
 """Repeated pairs below which noise is not estimated: its relative standard error is sqrt(2/pairs) at best."""
@@ -132,11 +134,12 @@ def moment_components(score: npt.ArrayLike, user: Any, image: Any) -> Components
         raise TableError(f"{int((~np.isfinite(y)).sum())} ratings are NaN or infinite", "finite numbers")
     u, n_users = integer_codes(user)
     i, n_images = integer_codes(image)
-    cell, n_cells = cell_codes(u, i, n_images)
+    repeats = repeated_ratings(u, i, n_users, n_images)
     y = y - (y.mean() if len(y) else 0.0)  # S(g) does not change, its rounding error does
     everything: Ints = np.zeros(len(y), dtype=np.int64)
-    groupings = ((everything, 1), (u, n_users), (i, n_images), (cell, n_cells))
-    (s_all, n_all), (s_user, n_user), (s_image, n_image), (s_cell, n_cell) = (_pair_sums(y, *g) for g in groupings)
+    groupings = ((everything, 1), (u, n_users), (i, n_images))
+    (s_all, n_all), (s_user, n_user), (s_image, n_image) = (_pair_sums(y, *g) for g in groupings)
+    s_cell, n_cell = _pair_sums(y[repeats.rows], repeats.cell, repeats.n_repeated)
     same_user, same_image = n_user - n_cell, n_image - n_cell
     neither = n_all - n_user - n_image + n_cell
     if min(same_user, same_image, neither) <= 0:
@@ -154,6 +157,42 @@ def moment_components(score: npt.ArrayLike, user: Any, image: Any) -> Components
     return Components(
         v_image, v_user, v_within, v_within - v_error, v_error, separable, len(y), n_users, n_images, int(n_cell)
     )
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Ratings of images that their user rated more than once.
+
+    Attributes
+    ----------
+    rows : Ints, shape (r,)
+        Where they are, rising.
+    cell : Ints, shape (r,)
+        Code of the user and image of each, 0 … n_repeated-1.
+    n_repeated, n_cells : int
+        Cells with several ratings, and cells with any.
+    """
+
+    rows: Ints
+    cell: Ints
+    n_repeated: int
+    n_cells: int
+
+
+def repeated_ratings(user: Ints, image: Ints, n_users: int, n_images: int) -> Repeats:
+    """Find repeats from codes of users and images; only ratings that may be repeats are sorted."""
+    key = image * n_users + user
+    rows: Ints = np.arange(len(key))
+    if n_users * n_images <= _DENSE * len(key):
+        most = int(np.bincount(image).max())  # no cell has more ratings than this: bytes do for most studies
+        size = np.zeros(n_users * n_images, np.min_scalar_type(most))
+        np.add.at(size, key, size.dtype.type(1))
+        rows = np.flatnonzero(size[key] > 1)
+    _, cell, n = np.unique(key[rows], return_inverse=True, return_counts=True)
+    several = n > 1
+    rows, cell = rows[several[cell]], (np.cumsum(several) - 1)[cell[several[cell]]]
+    n_repeated = int(several.sum())
+    return Repeats(rows, cell, n_repeated, len(key) - len(rows) + n_repeated)
 
 
 def _pair_sums(y: Floats, codes: Ints, n_groups: int) -> tuple[float, int]:
