@@ -63,6 +63,9 @@ def measure(name: str, model: TasteModel, world: PaperWorld, seed: int) -> None:
         f"  fit {trained:6.1f} CPU s ({waited:.0f} s)  adapt {adapted:.1f} s  {rate:9.0f} pairs/s  peak {peak:.0f} MiB",
         flush=True,
     )
+    for part in getattr(fitted, "parts", ()):
+        alone = part.predict_mean(test.user_id, world.design.rows(test.image_id))
+        print(f"    {part.name} in it: accuracy {pairwise_accuracy(alone, test):.4f}", flush=True)
     settings = fitted.state().settings["settings"]
     shown = ("validation_losses", "best_epochs", "weights", "held_out_rmse", "held_out_rmse_stack")
     print("   ", {key: settings[key] for key in shown if key in settings}, flush=True)

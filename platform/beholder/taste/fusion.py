@@ -18,7 +18,7 @@ from beholder.taste.network_taste import NetworkTaste
 from beholder.taste.networks import Training
 from beholder.taste.people import People
 
-TRAINING = Training(epochs=6, patience=2, ranking=0.2, user_dropout=0.15, told_dropout=0.1)
+TRAINING = Training(epochs=5, patience=2, start_sd=0.1, ranking=0.3, user_dropout=0.1, told_dropout=0.1)
 DEFAULT = FusionNetwork()
 LIGHT = FusionNetwork(width=128, layers=2, heads=4)
 """A fifth of the default's cost, for stacks, which fit their parts twice."""
