@@ -37,7 +37,7 @@ def runs_list(context: typer.Context, store: StoreFolder = "store") -> None:
 
 @runs.command("show")
 def runs_show(run: RunId, store: StoreFolder = "store", json: Annotated[bool, typer.Option("--json")] = False) -> None:
-    """Show every stage of one run: items found, done, failed, rate and time left."""
+    """Show every stage of one run: items found, done, failed, rate, time left, idle workers, cost; and what stalled."""
     from rich.console import Console
     from rich.table import Table
 
@@ -57,11 +57,15 @@ def runs_show(run: RunId, store: StoreFolder = "store", json: Annotated[bool, ty
     if state.error:
         console.print(state.error, style="red", highlight=False)
     table = Table(box=None, pad_edge=False)
-    for title in ("stage", "items", "found", "done", "failed", "rate", "seconds", "left"):
-        table.add_column(title, justify="left" if title == "stage" else "right")
+    table.add_column("stage", no_wrap=True)
+    for title in ("items", "found", "done", "failed", "rate", "seconds", "left", "idle", "cost"):
+        table.add_column(title, justify="right")
     for stage in state.stages:
         table.add_row(*_cells(stage))
     console.print(table)
+    for stage in state.stages:
+        if stage.stalled and not stage.ended:
+            console.print(stage.stalled, style="yellow", highlight=False)
 
 
 def _wish(run: str, store: str, wish: Literal["pause", "resume", "cancel"]) -> None:
@@ -99,8 +103,10 @@ def _place(state: RunState) -> str:
 
 def _cells(stage: StageState) -> list[str]:
     if stage.total is None:
-        return [stage.label, "", "", "done" if stage.ended else "at work", "", "", f"{stage.seconds:.0f}", ""]
+        return [stage.label, "", "", "done" if stage.ended else "at work", "", "", f"{stage.seconds:.0f}", "", "", ""]
     left = "" if stage.ended or math.isnan(stage.seconds_left) else f"{stage.seconds_left:.0f} s"
     rate = "" if math.isnan(stage.rate) else f"{stage.rate:.3g}/s"
     counts = [str(n) for n in (stage.total, stage.found, stage.done, stage.failed)]
-    return [stage.label, *counts, rate, f"{stage.seconds:.0f}", left]
+    idle = "" if stage.idle is None else f"{stage.idle:.0%}"
+    cost = "" if stage.cost is None else f"{stage.cost:.2f}"
+    return [stage.label, *counts, rate, f"{stage.seconds:.0f}", left, idle, cost]

@@ -134,6 +134,13 @@ class Analysis(Section):
     """Rules of `analysis.plan.ExclusionRules` for the per-protocol analysis."""
 
 
+class Prices(Section):
+    """What a core and a GPU cost an hour: what runs report as cost. Results do not depend on it."""
+
+    cpu_hour: Annotated[float, Field(ge=0)] | None = None
+    gpu_hour: Annotated[float, Field(ge=0)] | None = None
+
+
 class Plan(Section):
     """One study from prompts to claims."""
 
@@ -147,6 +154,7 @@ class Plan(Section):
     steer: Steer = Steer()
     study: Study = Study()
     analysis: Analysis = Analysis()
+    prices: Prices | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Plan:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from beholder.engine.environment import instruction_set, worker_environment
+from beholder.engine.meter import Prices
 from beholder.engine.probe import probe
 from beholder.engine.progress import Progress, progress_for
 from beholder.engine.run import Engine, StageRun
@@ -208,7 +209,9 @@ def open_context(arguments: argparse.Namespace) -> Context:
     else:
         backend = RayPool(store, address=arguments.address, workers=arguments.workers)
     models = os.environ.get("BEHOLDER_MODELS", "models")
-    return Context(plan, store, Engine(store, backend, progress), progress, str(Path(models).absolute()))
+    hourly = {} if plan.prices is None else plan.prices.model_dump(exclude_none=True)
+    engine = Engine(store, backend, progress, prices=Prices(**hourly))
+    return Context(plan, store, engine, progress, str(Path(models).absolute()))
 
 
 def run_job(

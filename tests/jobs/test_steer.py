@@ -139,7 +139,7 @@ class StopAfter(Quiet):
 
     @contextmanager
     def stage(self, label: str, total: int, done: int, failed: int) -> Generator[Advance, None, None]:
-        def advance(done: int, failed: int) -> None:
+        def advance(done: int, failed: int, *_: object) -> None:
             self.left -= 1
             if self.left <= 0:
                 raise KeyboardInterrupt

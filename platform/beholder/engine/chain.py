@@ -115,6 +115,7 @@ class _Flow:
     def __post_init__(self) -> None:
         self.maker, self.ledger = KeyMaker(self.link.stage), self.engine.ledger(self.link.stage.name)
         self.guard = FailureGuard(self.engine, self.link.stage, self.planned)
+        self.meter = self.engine.meter(self.link.stage)
 
     @property
     def full(self) -> bool:
@@ -167,7 +168,7 @@ class _Flow:
         bad = [row for row in rows if row["status"] == "failed"]
         self.computed += len(rows) - len(bad)
         self.failures += len(bad)
-        self.advance(len(rows) - len(bad), len(bad))
+        self.advance(len(rows) - len(bad), len(bad), self.meter.record(outcomes, len(self.under_way)))
         if bad and self.guard.exceeded(self.failures):
             self.guard.stop(self.failures, bad[0])
         self._hand_on([row for row in rows if row["status"] == "ok"])

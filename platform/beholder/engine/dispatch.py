@@ -23,6 +23,8 @@ DEATHS_ALONE = 2
 """An item that was alone with its worker this often when it died is put in quarantine."""
 FAILURES_IN_A_ROW = 3
 """A worker none of whose items succeeded in so many batches in a row is replaced: something is wrong there."""
+TICK = 2.0
+"""Seconds after which whoever waits for outcomes is asked whether to go on waiting."""
 STARTS = 3
 """So many workers dying one after the other while they load stop the run."""
 
@@ -269,15 +271,21 @@ class Dispatch:
 
 
 def side_by_side(dispatches: Sequence[Dispatch]) -> Generator[tuple[int, list[Outcome]], None, None]:
-    """Outcomes of several stages' runs as they come, with the number of the run; ends when none has anything left."""
+    """Outcomes of several stages' runs as they come, with the number of the run; ends when none has anything left.
+
+    Now and then an empty list while none come: the consumer can obey a wish to cancel although a batch hangs.
+    """
     import ray
 
-    patience = max(dispatch._patience for dispatch in dispatches)
+    patience, silent = max(dispatch._patience for dispatch in dispatches), 0.0
     while waiting := [ref for dispatch in dispatches for ref in dispatch.waiting()]:
-        done, _ = ray.wait(waiting, num_returns=1, timeout=patience)
-        if not done:
+        done, _ = ray.wait(waiting, num_returns=1, timeout=min(TICK, patience))
+        silent = 0.0 if done else silent + TICK
+        if silent >= patience:
             for dispatch in dispatches:
                 dispatch.require_worker()
+        if not done:
+            yield 0, []
         for ref in done:
             for number, dispatch in enumerate(dispatches):
                 if (outcomes := dispatch.answer(ref)) is not None:

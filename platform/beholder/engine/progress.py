@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO
+
+from beholder.engine.meter import NOTHING, Reading
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -18,8 +21,8 @@ EVERY_SECONDS = 10.0
 class Advance(Protocol):
     """Told after every batch."""
 
-    def __call__(self, done: int, failed: int) -> None:
-        """So many more items are done, so many more have failed."""
+    def __call__(self, done: int, failed: int, reading: Reading = NOTHING) -> None:
+        """So many more items are done, so many more have failed; what the workers were busy with."""
         ...
 
 
@@ -34,6 +37,10 @@ class Progress(Protocol):
         """Work that has no items to count, such as training."""
         ...
 
+    def say(self, text: str) -> None:
+        """A line that nobody should miss. May come from another thread."""
+        ...
+
 
 class Quiet:
     """Says nothing."""
@@ -41,12 +48,15 @@ class Quiet:
     @contextmanager
     def stage(self, label: str, total: int, done: int, failed: int) -> Generator[Advance, None, None]:
         """Take the counts and drop them."""
-        yield lambda done, failed: None
+        yield lambda done, failed, reading=NOTHING: None
 
     @contextmanager
     def step(self, label: str) -> Generator[None, None, None]:
         """Do nothing."""
         yield
+
+    def say(self, text: str) -> None:
+        """Do nothing."""
 
 
 class Lines:
@@ -67,41 +77,44 @@ class Lines:
     def stage(self, label: str, total: int, done: int, failed: int) -> Generator[Advance, None, None]:
         """A line at the start, one every ten seconds, one at the end."""
         started = spoken = self._clock()
-        counts, first = [done, failed], (0.0, 0)
-        self._say(f"{label}: {total} items, {done} in the ledger" + (f", {failed} failed before" if failed else ""))
+        counts, first, latest = [done, failed], (0.0, 0), NOTHING
+        self.say(f"{label}: {total} items, {done} in the ledger" + (f", {failed} failed before" if failed else ""))
 
-        def advance(done: int, failed: int) -> None:
-            nonlocal spoken, first
+        def advance(done: int, failed: int, reading: Reading = NOTHING) -> None:
+            nonlocal spoken, first, latest
             counts[0] += done
             counts[1] += failed
+            latest = reading
             now = self._clock()
             # The rate counts from the first batch on: workers that load their weights say nothing about what is left.
-            first = first if first[1] else (now, sum(counts))
+            first = first if first[1] or not done + failed else (now, sum(counts))
             if now - spoken >= EVERY_SECONDS:
                 spoken = now
                 rate = (sum(counts) - first[1]) / (now - first[0]) if now > first[0] else 0.0
                 pace = f", {rate:.3g}/s, {_duration((total - sum(counts)) / rate)} left" if rate > 0 else ""
-                self._say(f"{label}: {_counts(counts, total)}{pace}")
+                self.say(f"{label}: {_counts(counts, total)}{pace}{_spent(reading)}")
 
         try:
             yield advance
         finally:
             ended = "done" if sum(counts) >= total else "stopped"
-            self._say(f"{label}: {ended}, {_counts(counts, total)}, {_duration(self._clock() - started)}")
+            spent = f"{_duration(self._clock() - started)}{_spent(latest)}"
+            self.say(f"{label}: {ended}, {_counts(counts, total)}, {spent}")
 
     @contextmanager
     def step(self, label: str) -> Generator[None, None, None]:
         """A line at the start and one at the end."""
         started = self._clock()
-        self._say(f"{label} ...")
+        self.say(f"{label} ...")
         ended = "stopped"
         try:
             yield
             ended = "done"
         finally:
-            self._say(f"{label}: {ended}, {_duration(self._clock() - started)}")
+            self.say(f"{label}: {ended}, {_duration(self._clock() - started)}")
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """A line at once."""
         self._stream.write(text + "\n")
         self._stream.flush()
 
@@ -110,19 +123,25 @@ class Bars:
     """A line a stage on a terminal: name, bar, done of total, failed, rate and time left. Old lines stay."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
+        from rich.console import Console
+
+        self._console = Console(file=stream or sys.stderr)
+
+    def say(self, text: str) -> None:
+        """A line above the bars."""
+        self._console.print(text, style="yellow", highlight=False, markup=False)
 
     @contextmanager
     def stage(self, label: str, total: int, done: int, failed: int) -> Generator[Advance, None, None]:
         """A bar that counts failed items as gone through."""
         failures = failed
         with self._display() as display:
-            task = display.add_task(label, total=total, completed=done + failed, failed=failed, counted=True)
+            task = display.add_task(label, total=total, completed=done + failed, failed=failed, spent="")
 
-            def advance(done: int, failed: int) -> None:
+            def advance(done: int, failed: int, reading: Reading = NOTHING) -> None:
                 nonlocal failures
                 failures += failed
-                display.update(task, advance=done + failed, failed=failures)
+                display.update(task, advance=done + failed, failed=failures, spent=_spent(reading))
 
             yield advance
 
@@ -130,19 +149,18 @@ class Bars:
     def step(self, label: str) -> Generator[None, None, None]:
         """A moving bar and the time gone."""
         with self._display() as display:
-            task = display.add_task(label, total=None, failed=0, counted=False)
+            task = display.add_task(label, total=None, failed=0, spent=None)
             yield
             display.update(task, total=1, completed=1)
 
     def _display(self) -> RichProgress:
-        from rich.console import Console
         from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as RichProgress
         from rich.text import Text
 
         class Counts(ProgressColumn):
             def render(self, task: Task) -> Text:
-                if not task.fields["counted"]:
+                if task.fields["spent"] is None:
                     return Text("")
                 failed = task.fields["failed"]
                 text = Text(f"{int(task.completed)}/{int(task.total or 0)}", "green")
@@ -152,17 +170,21 @@ class Bars:
                     text.append(f" {task.speed:.3g}/s", "default")
                 if task.time_remaining is not None and not task.finished:
                     text.append(f" {_duration(task.time_remaining)} left", "cyan")
-                return text
+                return text.append(task.fields["spent"].replace(",", ""), "default")
 
-        console = Console(file=self._stream)
-        return RichProgress(
-            TextColumn("[bold]{task.description:<24}"), BarColumn(), TimeElapsedColumn(), Counts(), console=console
-        )
+        columns = (TextColumn("[bold]{task.description:<24}"), BarColumn(12), TimeElapsedColumn(), Counts())
+        return RichProgress(*columns, console=self._console)
 
 
 def progress_for(stream: TextIO) -> Progress:
     """Bars if the stream is a terminal, else plain lines."""
     return Bars(stream) if stream.isatty() else Lines(stream)
+
+
+def _spent(reading: Reading) -> str:
+    """Idle share and cost, where they are known."""
+    idle = "" if math.isnan(reading.idle) else f", {reading.idle:.0%} idle"
+    return idle + ("" if math.isnan(reading.cost) else f", cost {reading.cost:.2f}")
 
 
 def _counts(counts: list[int], total: int) -> str:

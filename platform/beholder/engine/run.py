@@ -17,6 +17,8 @@ from beholder import __version__
 from beholder.engine.inprocess import Outcome
 from beholder.engine.ledger import Keys, Ledger, Row, short_key
 from beholder.engine.memory import with_size
+from beholder.engine.meter import UNPRICED, Meter, Prices, Reading
+from beholder.engine.placement import demand_of
 from beholder.engine.probe import probe
 from beholder.engine.progress import Progress
 from beholder.engine.stage import Item, Keyed, KeyMaker, Source, Stage, content_of
@@ -39,8 +41,8 @@ class Backend(Protocol):
     ) -> Generator[list[Outcome], None, None]:
         """Process `count` batches, taken as they are needed; yields outcomes as they come, in any order.
 
-        Every item comes out exactly once. Closing the generator before its end stops the work and throws away what
-        was under way.
+        Every item comes out exactly once. While nothing comes there may be empty lists, so that whoever consumes them
+        is asked now and then. Closing the generator before its end stops the work and throws away what was under way.
         """
         ...
 
@@ -131,6 +133,8 @@ class Engine:
         In how many later runs an item that failed is tried again.
     clock : callable
         Gives the time written into rows.
+    prices : Prices
+        What a worker costs an hour.
     """
 
     store: Store
@@ -139,6 +143,7 @@ class Engine:
     max_failed: float = 0.05
     retries: int = 1
     clock: Callable[[], datetime] = utc_now
+    prices: Prices = UNPRICED
     _ledgers: dict[str, Ledger] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -187,10 +192,10 @@ class Engine:
         ):
             if guard.exceeded(failures):
                 guard.stop(failures, next(ledger.rows(keys[first[failed & (attempts > self.retries)]])))
-            for rows in batches:
+            for rows, reading in batches:
                 bad = [row for row in rows if row["status"] == "failed"]
                 failures, computed = failures + len(bad), computed + len(rows) - len(bad)
-                advance(len(rows) - len(bad), len(bad))
+                advance(len(rows) - len(bad), len(bad), reading)
                 if bad and guard.exceeded(failures):
                     guard.stop(failures, bad[0])
         return StageRun(keys, done, computed, failures, time.perf_counter() - started, ledger)
@@ -209,12 +214,13 @@ class Engine:
 
     def _compute(
         self, stage: Stage, maker: KeyMaker, items: Sequence[Item], missing: NDArray[np.bool_], ledger: Ledger
-    ) -> Generator[list[Row], None, None]:
+    ) -> Generator[tuple[list[Row], Reading], None, None]:
         """Do the missing items; each batch of rows is in the ledger before it is yielded."""
         places = np.flatnonzero(missing)
         if not len(places):
             return
         under_way: dict[str, Item] = {}
+        meter = self.meter(stage)
 
         def batches() -> Iterator[list[Keyed]]:
             for start in range(0, len(places), stage.batch_size):
@@ -227,10 +233,14 @@ class Engine:
         try:
             with closing(self.backend.outcomes(stage, batches(), count)) as stream:
                 for outcomes in stream:
-                    yield self.record(ledger, outcomes, under_way)
+                    yield self.record(ledger, outcomes, under_way), meter.record(outcomes, len(under_way))
         except OutOfMemoryError as error:
             tried = list(under_way.values()) or [items[places[0]]]  # none is under way while the stage loads
             raise self.naming_size(error, stage, tried) from None
+
+    def meter(self, stage: Stage) -> Meter:
+        """A meter for one run of a stage, at the price of its workers."""
+        return Meter(self.prices.gpu_hour if demand_of(stage).gpu else self.prices.cpu_hour)
 
     def naming_size(self, error: OutOfMemoryError, stage: Stage, items: Sequence[Item]) -> OutOfMemoryError:
         """The error of a stage that does not fit, with the batch size that would: tried out on the items given."""

@@ -8,6 +8,7 @@ started again under the same plan is the same run, one attempt later.
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import threading
@@ -18,7 +19,9 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+from beholder.engine.meter import NOTHING, Reading
 from beholder.engine.progress import Advance, Progress
+from beholder.engine.watchdog import Watchdog
 from beholder.errors import EngineError, StoreError, UserError
 from beholder.store import Store
 
@@ -46,6 +49,14 @@ class StageState:
     seconds : float
         Since its start, or until its end.
     ended : bool
+    warm_up, first : float, int
+        Seconds until the first batch came back, and items in it: not counted in the rate.
+    workers : int
+        Those at work now.
+    idle, cost : float, optional
+        Share of the workers' time without a batch; cost of this attempt at the plan's prices. None while not known.
+    stalled : str, optional
+        Why a watchdog thinks that nothing comes any more, and what to do.
     """
 
     label: str
@@ -55,12 +66,39 @@ class StageState:
     failed: int = 0
     seconds: float = 0.0
     ended: bool = False
+    warm_up: float = 0.0
+    first: int = 0
+    workers: int = 0
+    idle: float | None = None
+    cost: float | None = None
+    stalled: str | None = None
 
     @property
     def rate(self) -> float:
-        """Items a second computed in this attempt; NaN before the first."""
-        computed = self.done + self.failed - self.found
-        return computed / self.seconds if computed > 0 and self.seconds > 0 else float("nan")
+        """Items a second computed in this attempt, once the first batch was there; NaN before.
+
+        Where one batch is all there is, the time of its workers' start counts.
+        """
+        computed, seconds = self.done + self.failed - self.found, self.seconds
+        if computed > self.first and seconds > self.warm_up:
+            computed, seconds = computed - self.first, seconds - self.warm_up
+        return computed / seconds if computed > 0 and seconds > 0 else float("nan")
+
+    def advanced(self, done: int, failed: int, seconds: float, reading: Reading) -> StageState:
+        """The state after a batch."""
+        first = not self.first and done + failed > 0
+        return replace(
+            self,
+            done=self.done + done,
+            failed=self.failed + failed,
+            seconds=round(seconds, 3),
+            warm_up=round(seconds, 3) if first else self.warm_up,
+            first=done + failed if first else self.first,
+            workers=len(reading.workers),
+            idle=None if math.isnan(reading.idle) else round(reading.idle, 4),
+            cost=None if math.isnan(reading.cost) else round(reading.cost, 4),
+            stalled=None if done + failed else self.stalled,
+        )
 
     @property
     def seconds_left(self) -> float:
@@ -185,6 +223,7 @@ class RunLog:
     sleep: Callable[[float], None] = time.sleep
     _state: RunState | None = field(default=None, init=False)
     _written: datetime | None = field(default=None, init=False)
+    _dogs: dict[int, Watchdog] = field(default_factory=dict, init=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, init=False)
     _stop: threading.Event = field(default_factory=threading.Event, init=False)
 
@@ -198,6 +237,13 @@ class RunLog:
                     f"run {self.run_id} is at work on this store (process {before.pid} on {before.host})",
                     "one process a run",
                     f"wait for it, or `beholder runs cancel {self.run_id} --store {self.store.url}`",
+                )
+            if before.plan_hash != self.plan_hash:
+                raise StoreError(
+                    f"run {self.run_id} of {self.store.url} has another plan (hash {before.plan_hash[:12]}, this one "
+                    f"{self.plan_hash[:12]})",
+                    "the plan it was started with",
+                    "put the plan back, or use another store",
                 )
             attempt = before.attempt + 1
         self.store.write_file(f"runs/{self.run_id}/control", b"")
@@ -228,17 +274,20 @@ class RunLog:
         """A stage of `total` items; see `Progress`."""
         started = self.clock()
         current = StageState(label, total, done + failed, done, failed)
-        with self._entry(current) as update, self.inner.stage(label, total, done, failed) as tell:
+        dog = Watchdog(label, started.timestamp())
+        with self._entry(current, dog) as place, self.inner.stage(label, total, done, failed) as tell:
 
-            def advance(done: int, failed: int) -> None:
-                nonlocal current
-                seconds = (self.clock() - started).total_seconds()
-                current = replace(
-                    current, done=current.done + done, failed=current.failed + failed, seconds=round(seconds, 3)
-                )
-                update(current)
-                tell(done, failed)
-                self._obey()
+            def advance(done: int, failed: int, reading: Reading = NOTHING) -> None:
+                now = self.clock()
+                if done + failed:
+                    dog.result(now.timestamp(), reading)
+                with self._lock:
+                    state = self._now().stages[place]
+                    self._replace(place, state.advanced(done, failed, (now - started).total_seconds(), reading))
+                self._write()
+                tell(done, failed, reading)
+                if self._obey():
+                    dog.pause(self.clock().timestamp())
 
             yield advance
 
@@ -249,41 +298,62 @@ class RunLog:
         with self._entry(StageState(label, None)), self.inner.step(label):
             yield
 
+    def say(self, text: str) -> None:
+        """Tell the person at the terminal."""
+        self.inner.say(text)
+
     @contextmanager
-    def _entry(self, first: StageState) -> Generator[Callable[[StageState], None], None, None]:
-        """One more stage in the state, and a function that replaces it."""
+    def _entry(self, first: StageState, dog: Watchdog | None = None) -> Generator[int, None, None]:
+        """One more stage in the state, and its place there."""
         started = self.clock()
-        latest = first
-
-        def update(new: StageState) -> None:
-            nonlocal latest
-            latest = new
-            with self._lock:
-                stages = self._now().stages
-                self._change(stages=(*stages[:-1], new))
-            self._write()
-
         with self._lock:
+            place = len(self._now().stages)
             self._change(stages=(*self._now().stages, first))
+            if dog is not None:
+                self._dogs[place] = dog
         self._write(force=True)
         try:
-            yield update
+            yield place
         finally:
-            seconds = (self.clock() - started).total_seconds()
-            update(replace(latest, ended=True, seconds=round(seconds, 3)))
+            seconds = round((self.clock() - started).total_seconds(), 3)
+            with self._lock:
+                self._dogs.pop(place, None)
+                self._replace(place, replace(self._now().stages[place], ended=True, seconds=seconds))
+            self._write()
 
-    def _obey(self) -> None:
-        """Wait while paused, raise when cancelled."""
+    def _replace(self, place: int, state: StageState) -> None:
+        with self._lock:
+            stages = list(self._now().stages)
+            stages[place] = state
+            self._change(stages=tuple(stages))
+
+    def watch(self) -> None:
+        """Look for stages that stalled: each stall is told once, and stands in the state until something comes."""
+        with self._lock:
+            now, told = self.clock().timestamp(), []
+            for place, dog in self._dogs.items():
+                state, stall = self._now().stages[place], dog.stall(now)
+                if stall and self._now().state == "running":
+                    told += [] if state.stalled else [stall]
+                    self._replace(place, replace(state, stalled=stall))
+        for text in told:
+            self.inner.say(text)
+
+    def _obey(self) -> bool:
+        """Wait while paused, raise when cancelled; whether there was a wait."""
+        waited = False
         while (wish := self.store.read(f"runs/{self.run_id}/control").decode()) == "pause":
             if self._now().state != "paused":
                 self._change(state="paused")
                 self._write(force=True)
             self.sleep(WRITE_SECONDS)
+            waited = True
         if wish == "cancel":
             raise RunCancelledError(f"run {self.run_id} was cancelled", remedy="the same command goes on from here")
         if self._now().state == "paused":
             self._change(state="running")
             self._write(force=True)
+        return waited
 
     def _now(self) -> RunState:
         if self._state is None:
@@ -306,6 +376,7 @@ class RunLog:
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
+            self.watch()
             with self._lock:
                 if not self._stop.is_set():
                     self._write(force=True)

@@ -187,9 +187,9 @@ class AtBatch(Quiet):
 
         return nullcontext(self.advance)
 
-    def advance(self, done: int, failed: int) -> None:
-        self.left -= 1
-        if self.left == 0:
+    def advance(self, done: int, failed: int, *_: Any) -> None:
+        self.left -= done + failed > 0
+        if done + failed and self.left == 0:
             self.action()
 
 

@@ -85,7 +85,7 @@ class Widest(Quiet):
     def stage(self, label, total, done, failed):
         self.counts[label] = 0
 
-        def advance(done, failed):
+        def advance(done, failed, *_):
             self.counts[label] += done + failed
             self.widest = max(self.widest, self.counts["Fast"] - self.counts["Slow"])
 
