@@ -74,6 +74,7 @@ class Bucket(Storage):
             raise StoreError(f"store {url!r} names no bucket", "s3://BUCKET/PREFIX")
         self._say = say or _say
         self._clock, self._sleep, self._jitter = clock, sleep, jitter
+        self._gave_up = False
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_fs"}
@@ -167,17 +168,23 @@ class Bucket(Storage):
         return self._fs.call_s3(method, Bucket=bucket, Key=key)
 
     def _insist(self, what: str, attempt: Callable[[], T]) -> T:
-        """Try until it works, the trouble is none that passes, or patience is over."""
-        end, bound = self._clock() + self.patience, FIRST_WAIT
+        """Try until it works, the trouble is none that passes, or patience is over.
+
+        Once it is over, the next calls (of those who clean up) do not wait until one has worked.
+        """
+        end, bound = self._clock() + (0.0 if self._gave_up else self.patience), FIRST_WAIT
         while True:
             try:
-                return attempt()
+                found = attempt()
+                self._gave_up = False
+                return found
             except Exception as error:
                 trouble = _trouble(error)
                 if trouble is None:
                     raise self._refusal(what, error) from error
             wait = bound * self._jitter()
             if self._clock() + wait > end:
+                self._gave_up = True
                 raise StorageError(
                     f"{self.url}: could not {what}: {trouble}, for {self.patience:.0f} s",
                     remedy="is the bucket reachable and below its request rate? The same command goes on from here",

@@ -27,6 +27,7 @@ from beholder.plan_field import batch_size_field, dotted, write_field
 from beholder.plans import Plan, load_plan
 from beholder.records import canonical_json, key_of, table_digest
 from beholder.store import Store
+from beholder.storelock import StoreLock
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,7 +182,9 @@ def parser(
         parents=list(parents),
     )
     shared.add_argument("--plan", type=Path, default=Path("jobs/studies/demo.yaml"), help="YAML plan (%(default)s)")
-    shared.add_argument("--store", default="store", help="folder of tables and images (%(default)s)")
+    shared.add_argument(
+        "--store", default="store", help="folder of tables and images, or s3://BUCKET/PREFIX (%(default)s)"
+    )
     shared.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override, such as rate.raters=20"
     )
@@ -194,6 +197,7 @@ def parser(
         help="find the largest batch size that fits a worker for this stage (as the ledger names it: generate, embed, "
         "score_NAME), write it into the plan, and end",
     )
+    shared.add_argument("--force", action="store_true", help="take the store over from a run that is known to be gone")
     shared.add_argument("--dry-run", action="store_true", help="check the plan, say what would be done, do nothing")
     return shared
 
@@ -242,10 +246,12 @@ def run_job(
         context = open_context(arguments)
         if arguments.probe:
             return probe_job(job, context, body, arguments.plan, arguments.probe)
-        run_log = RunLog(context.store, run_id(job, context.plan), job, context.plan.hash, context.progress)
+        run, plan = run_id(job, context.plan), context.plan
+        run_log = RunLog(context.store, run, job, plan.hash, context.progress)
         context.progress, context.engine = run_log, replace(context.engine, progress=run_log)
-        with closing(context.engine), run_log:
+        with StoreLock(context.store, run, job, plan.hash, force=arguments.force), closing(context.engine), run_log:
             body(context)
+        tell_changed_plan(job, plan, arguments.plan, arguments.set)
     except RunCancelledError as error:
         print(f"{job}: {error}", file=sys.stderr)
         return STOPPED
@@ -283,6 +289,20 @@ def probe_job(job: str, context: Context, body: Callable[[Context], None], plan:
     return 0
 
 
+def tell_changed_plan(job: str, plan: Plan, path: Path, overrides: Sequence[str]) -> None:
+    """Say so if the plan's file is not any more what it was when the run read it."""
+    try:
+        now = load_plan(path, overrides).hash[:12]
+    except UserError:
+        now = "no plan any more"
+    if not plan.hash.startswith(now):
+        print(
+            f"{job}: {path} changed while this ran (hash {plan.hash[:12]}, now {now}): the results are of the plan as "
+            "it was; the same command makes those of the new one",
+            file=sys.stderr,
+        )
+
+
 def run_id(job: str, plan: Plan) -> str:
     """The id of a job under a plan: the same at every attempt."""
     return f"{job}-{plan.hash[:12]}"
@@ -294,7 +314,7 @@ def last_line(job: str, context: Context, seconds: float) -> str:
         {
             "job": job,
             "run_id": run_id(job, context.plan),
-            "store": str(context.store.root),
+            "store": context.store.url,
             "digest": key_of(context.digests),
             "tables": context.digests,
             "counts": context.counts,

@@ -8,6 +8,7 @@ deleted afterwards. A reader that finds both takes the larger one, so a kill bet
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -132,12 +133,11 @@ class ObjectShards:
     """Shards in a bucket, fetched once into a temporary file: rows are then found without asking the bucket."""
 
     def __init__(self, storage: Storage, stage: str) -> None:
-        self._storage, self._stage = storage, stage
-        self._place = tempfile.TemporaryDirectory(prefix="beholder-ledger-")
+        self._storage, self._stage, self._place = storage, stage, _Place()
 
     def files(self) -> list[Path]:
         """See `Shards`. A shard that vanishes was put together with others: the list is asked for again."""
-        path = self._new()
+        path = self._place.file()
         for _ in range(LOOKS):
             try:
                 names = shard_names(self._storage, self._stage)
@@ -154,17 +154,25 @@ class ObjectShards:
 
     def writer(self) -> ObjectWriter:
         """See `Shards`."""
-        return ObjectWriter(self._storage, self._stage, self._new())
+        return ObjectWriter(self._storage, self._stage, self._place)
 
-    def _new(self) -> Path:
-        return Path(self._place.name) / f"{uuid.uuid4().hex}.jsonl"
+
+class _Place:
+    """A temporary folder that is gone when nobody refers to it any more."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="beholder-ledger-")
+
+    def file(self) -> Path:
+        """A new file's path."""
+        return Path(self._folder.name) / f"{uuid.uuid4().hex}.jsonl"
 
 
 class ObjectWriter:
     """One object a batch of rows, put together with the ones before it from time to time and at the end."""
 
-    def __init__(self, storage: Storage, stage: str, path: Path) -> None:
-        self._storage, self.path = storage, path
+    def __init__(self, storage: Storage, stage: str, place: _Place) -> None:
+        self._storage, self._place, self.path = storage, place, place.file()
         self._start = f"{ledger_folder(stage)}/{uuid.uuid4().hex}"
         self._numbers: list[int] = []
         self._begin, self._end, self._next = 0, 0, 0
@@ -186,8 +194,9 @@ class ObjectWriter:
         return [len(line) for line in lines]
 
     def close(self) -> None:
-        """See `ShardWriter`."""
-        self._merge()
+        """See `ShardWriter`. Where the bucket does not answer, the small objects stay: they hold every row."""
+        with contextlib.suppress(StorageError):
+            self._merge()
 
     def _merge(self) -> None:
         """Put the small objects together, then delete them."""
