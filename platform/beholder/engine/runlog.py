@@ -14,7 +14,7 @@ import platform
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from typing import Any, Literal
 from beholder.engine.meter import NOTHING, Reading
 from beholder.engine.progress import Advance, Progress
 from beholder.engine.watchdog import Watchdog
-from beholder.errors import EngineError, StoreError, UserError
+from beholder.errors import EngineError, StorageError, StoreError, UserError
 from beholder.store import Store
 
 State = Literal["running", "paused", "done", "failed", "cancelled", "interrupted"]
@@ -377,6 +377,6 @@ class RunLog:
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
             self.watch()
-            with self._lock:
+            with self._lock, suppress(StorageError):  # the run itself meets it too, and says so
                 if not self._stop.is_set():
                     self._write(force=True)
