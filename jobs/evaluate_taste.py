@@ -3,12 +3,15 @@
     python jobs/evaluate_taste.py --plan jobs/studies/demo.yaml --store store
     python jobs/evaluate_taste.py --data avt_ai_images --reader avt --store store
     python jobs/evaluate_taste.py --data FOLDER --reader csv --mapping mapping.yaml
+    python jobs/evaluate_taste.py --data pamela --reader pamela --split release
 
 Known people and new images (`seen`), and new people after a few ratings (`unseen`), each for single users and for
 people on average. Needs `ratings`, `images`, `features` and `prompt_vectors`; with `--data` it reads and embeds them
-first, under names that begin with the data set's. Writes the tables `ladder`, `differences`, `tie_curve`,
-`disagreement`, `predictions`, `predictions_dense`, `taste_fits` and `evaluation_notes`, and the same as files in
-`--out` (default: `evaluation/` in the store, `evaluation/<data set>/` with `--data`).
+first, under names that begin with the data set's. Where there is a table `scores`, each of its scorers is a rung
+`score:<scorer>`. Folds are predicted side by side and kept, so a run that was stopped goes on. Writes the tables
+`ladder`, `differences`, `tie_curve`, `disagreement`, `stability` (where people rated again), `predictions`,
+`predictions_dense`, `taste_fits`, `evaluation_counts` and `evaluation_notes`, and the same as files in `--out`
+(default: `evaluation/` in the store, `evaluation/<data set>/` with `--data`, `release/` in it with `--split release`).
 """
 
 from __future__ import annotations
@@ -22,11 +25,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from beholder.errors import UserError
+from beholder.evaluation import Question, evaluate_question, report_settings
 from beholder.plans import Plan
+from beholder.readers.registry import RATING_READERS
 from beholder.runs import Context, run_job, start
 from embed import embed_images, embed_prompts
 
@@ -34,13 +38,19 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from beholder.readers.base import Dataset
-    from beholder.taste.designs import Pictures
-    from beholder.taste.report import ReportSettings
 
-INPUTS = ("ratings", "images", "features", "prompt_vectors")
-CSV_TABLES = ("ladder", "differences", "tie_curve", "disagreement", "taste_fits", "evaluation_notes")
+CSV_TABLES = (
+    "ladder",
+    "differences",
+    "tie_curve",
+    "disagreement",
+    "stability",
+    "taste_fits",
+    "evaluation_counts",
+    "evaluation_notes",
+)
 PARQUET_TABLES = ("predictions", "predictions_dense")
-STEP_VERSION = 1
+STEP_VERSION = 2
 """Raised by hand when the same tables give other results."""
 Tables = dict[str, pd.DataFrame]
 
@@ -54,84 +64,40 @@ class Source:
     mapping: Path | None
 
 
-def run(context: Context, out: Path | None = None) -> Tables:
+def run(context: Context, out: Path | None = None, *, released: bool = False) -> Tables:
     """Evaluate on the ratings of the store, and write the files."""
-    made = evaluate_tables(context, "", INPUTS)
-    write_files(out or context.store.path("evaluation"), made)
+    folder = out or context.store.path("evaluation")
+    if not released:
+        made = evaluate_tables(context, Question())
+    else:
+        made = evaluate_tables(context, Question("release_", released=True, label="Evaluate taste, release's splits"))
+        folder = out or folder / "release"
+    write_files(folder, made)
     return made
 
 
-def evaluate_tables(context: Context, prefix: str, inputs: Sequence[str], label: str = "Evaluate taste") -> Tables:
+def evaluate_tables(context: Context, question: Question) -> Tables:
     """The tables of one evaluation, computed once; stored as `<prefix><name>`, returned by name."""
-    plan = context.plan
+    plan, prefix = context.plan, question.prefix
     settings = {"taste": plan.taste.model_dump(mode="json"), "seed": plan.seed}
     settings["analysis"] = {"confidence": plan.analysis.confidence, "permutations": plan.analysis.permutations}
     settings["report"] = asdict(report_settings(plan))
+    if question.released:
+        settings["released"] = True
+    inputs = [*question.inputs, *([question.users] if plan.taste.demographics else [])]
+    if context.store.has_table(question.scores):
+        inputs.append(question.scores)
 
     def compute() -> Tables:
-        return {prefix + name: table for name, table in evaluate_plan(plan, *map(context.load, inputs)).items()}
+        return {prefix + name: table for name, table in evaluate_question(context, question).items()}
 
     # Of a run that finds its tables as of one that makes them.
     context.digests.update((name, context.digest(name)) for name in inputs)
-    made = context.derive(label, compute, version=STEP_VERSION, inputs=inputs, settings=settings)
+    made = context.derive(question.label, compute, version=STEP_VERSION, inputs=inputs, settings=settings, shown=False)
     return {name.removeprefix(prefix): table for name, table in made.items()}
 
 
-def evaluate_plan(
-    plan: Plan, ratings: pd.DataFrame, images: pd.DataFrame, features: pd.DataFrame, vectors: pd.DataFrame
-) -> Tables:
-    """Predictions by cross-validation, then every table of the report."""
-    from beholder.taste.base import Ratings
-    from beholder.taste.evaluate import Folds, evaluate
-    from beholder.taste.registry import taste_model
-    from beholder.taste.report import report
-
-    folds = Folds(plan.taste.prompt_folds, plan.taste.user_folds, plan.taste.context)
-    models = [taste_model(name) for name in plan.taste.models]
-    pictures = pictures_from(images, features, vectors)
-    found = evaluate(Ratings.from_frame(ratings), pictures, models, folds, np.random.default_rng([plan.seed, 3, 0]))
-    stream = np.random.default_rng([plan.seed, 3, 1])
-    tables = report(found.predictions, found.dense, ratings, report_settings(plan), stream)
-    notes = pd.concat([pd.DataFrame({"about": "splits", "note": list(found.notes)}), tables.notes], ignore_index=True)
-    return {
-        "ladder": tables.ladder,
-        "differences": tables.differences,
-        "tie_curve": tables.tie_curve,
-        "disagreement": tables.disagreement,
-        "predictions": found.predictions,
-        "predictions_dense": found.dense,
-        "taste_fits": found.fits,
-        "evaluation_notes": notes,
-    }
-
-
-def report_settings(plan: Plan) -> ReportSettings:
-    """What the plan asks of the report."""
-    from beholder.taste.evaluate import rungs
-    from beholder.taste.report import ReportSettings
-
-    first, last, step = plan.taste.margins
-    return ReportSettings(
-        rungs(plan.taste.models),
-        tuple(range(first, last + 1, step)),
-        confidence=plan.analysis.confidence,
-        permutations=plan.analysis.permutations,
-    )
-
-
-def pictures_from(images: pd.DataFrame, features: pd.DataFrame, vectors: pd.DataFrame) -> Pictures:
-    """Features, prompts and embeddings of the prompts; without any embedding there is no text-aligned block."""
-    from beholder.steering.reward import pictures_of, raw_features
-    from beholder.taste.designs import Pictures
-
-    if len(vectors):
-        return pictures_of(images, features, vectors)
-    raw = raw_features(features)
-    prompt_of = dict(zip(images["image_id"], images["prompt_id"].astype(str), strict=True))
-    return Pictures(raw, np.array([prompt_of[image] for image in raw.image_ids.tolist()], dtype=str))
-
-
-def run_data(context: Context, source: Source, out: Path | None) -> None:
+def run_data(context: Context, source: Source, out: Path | None, *, released: bool = False) -> None:
     """Read, embed, evaluate and print; then the reader's other selections, as sensitivity."""
     from beholder.readers.registry import reader_of
     from beholder.taste.summary import dataset_summary, evaluation_summary
@@ -140,11 +106,11 @@ def run_data(context: Context, source: Source, out: Path | None) -> None:
     dataset = reader.read(source.folder)
     prefix = f"{dataset.name}_"
     embed_dataset(context, dataset, prefix)
-    folder = out or context.store.path(f"evaluation/{dataset.name}")
-    tables = evaluate_dataset(context, dataset, prefix, prefix, folder)
+    folder = out or context.store.path(f"evaluation/{dataset.name}" + ("/release" if released else ""))
+    tables = evaluate_dataset(context, dataset, prefix, prefix, folder, released=released)
     show(dataset_summary(dataset, dataset.name))
     show(evaluation_summary(tables, dataset.ratings, context.plan.analysis.confidence))
-    for name, variant in reader.variants().items():
+    for name, variant in ({} if released else reader.variants()).items():
         other = variant.read(source.folder)
         again = evaluate_dataset(context, other, f"{prefix}{name}_", prefix, folder / name)
         show(dataset_summary(other, f"Sensitivity, {name} of {other.name}"))
@@ -166,16 +132,23 @@ def embed_dataset(context: Context, dataset: Dataset, prefix: str) -> None:
         prompts = dataset.prompts.rename(columns={"text": "prompt"})
         vectors = embed_prompts(context, prompts[prompts["prompt_id"].isin(images["prompt_id"])], "Embed prompts")
     context.save(f"{prefix}prompt_vectors", vectors, [f"{prefix}images"])
+    context.save(f"{prefix}users", dataset.users)
 
 
-def evaluate_dataset(context: Context, dataset: Dataset, prefix: str, shared: str, folder: Path) -> Tables:
+def evaluate_dataset(
+    context: Context, dataset: Dataset, prefix: str, shared: str, folder: Path, *, released: bool = False
+) -> Tables:
     """One selection of a data set: its ratings in the store, its tables, its files."""
     embedded = dataset.ratings["image_id"].isin(context.load(f"{shared}features")["image_id"])
+    left_out: tuple[str, ...] = ()
     if not embedded.all():
-        print(f"{int((~embedded).sum())} ratings of images that could not be embedded are left out", file=sys.stderr)
+        left_out = (f"{int((~embedded).sum())} ratings of images that could not be embedded are left out",)
+        print(left_out[0], file=sys.stderr)
     context.save(f"{prefix}ratings", dataset.ratings[embedded].reset_index(drop=True))
-    inputs = [f"{prefix}ratings", *(f"{shared}{name}" for name in INPUTS[1:])]
-    made = evaluate_tables(context, prefix, inputs, f"Evaluate {prefix.rstrip('_')}")
+    label, into = f"Evaluate {prefix.rstrip('_')}", prefix
+    if released:
+        label, into = f"{label}, release's splits", f"{prefix}release_"
+    made = evaluate_tables(context, Question(into, shared, f"{prefix}ratings", released, label, left_out))
     write_files(folder, made)
     return made
 
@@ -225,7 +198,15 @@ def options() -> argparse.ArgumentParser:
     """The job's own options."""
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument("--data", type=Path, metavar="DIR", help="evaluate on this public data set, not on the store's")
-    own.add_argument("--reader", default="avt", metavar="NAME", help="who reads --data, such as avt, csv (%(default)s)")
+    own.add_argument(
+        "--reader", default="avt", metavar="NAME", help=f"who reads --data: {', '.join(RATING_READERS)} (%(default)s)"
+    )
+    own.add_argument(
+        "--split",
+        choices=("folds", "release"),
+        default="folds",
+        help="cross-validate, or keep the release's own splits (%(default)s)",
+    )
     own.add_argument("--mapping", type=Path, metavar="FILE", help="for --reader csv: which files and columns hold what")
     own.add_argument("--out", type=Path, metavar="DIR", help="where files go (evaluation/ in the store)")
     return own
@@ -236,7 +217,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     own, _ = options().parse_known_args(argv)
     if own.data is not None:
         source = Source(own.data, own.reader, own.mapping)
-        body, expected = partial(run_data, source=source, out=own.out), partial(forecast_data, source)
+        body = partial(run_data, source=source, out=own.out, released=own.split == "release")
+        expected = partial(forecast_data, source)
         return run_job("evaluate_taste", __doc__, argv, body, expected, [options()])
 
     def run_and_print(context: Context) -> None:
@@ -244,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         if own.mapping is not None:
             raise UserError("--mapping without --data", remedy="give --data DIR --reader csv, or leave --mapping out")
-        made = run(context, own.out)
+        made = run(context, own.out, released=own.split == "release")
         show(evaluation_summary(made, context.load("ratings"), context.plan.analysis.confidence))
 
     return run_job("evaluate_taste", __doc__, argv, run_and_print, forecast, [options()])

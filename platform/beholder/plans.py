@@ -78,6 +78,8 @@ class Taste(Section):
     """Rated images an unseen user brings."""
     margins: tuple[int, int, int] = (0, 500, 25)
     """Tie margins in ticks: from, to, step."""
+    demographics: bool | None = None
+    """Whether models are told what `users` says of people; no if not given."""
 
 
 class Steer(Section):

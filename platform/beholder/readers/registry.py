@@ -29,6 +29,8 @@ _RATINGS: Mapping[str, Callable[[bool], Reader]] = {
     "pamela": PamelaReader,
     "para": ParaReader,
 }
+RATING_READERS = ("avt", "csv", *_RATINGS)
+"""Readers of ratings; the others read comparisons."""
 
 
 def reader_of(name: str, mapping: Path | None = None) -> Reader:
@@ -55,7 +57,7 @@ def reader_of(name: str, mapping: Path | None = None) -> Reader:
     if name == "avt":
         return AvtReader()
     if name not in _RATINGS:
-        raise UserError(f"reader {name!r} reads comparisons, not ratings", ", ".join(("avt", "csv", *_RATINGS)))
+        raise UserError(f"reader {name!r} reads comparisons, not ratings", ", ".join(RATING_READERS))
     return _RATINGS[name](True)
 
 

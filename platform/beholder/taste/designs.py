@@ -94,7 +94,7 @@ class LearnedDesign:
             both = np.intersect1d(mine, theirs)
             if len(both):
                 raise LeakError(
-                    f"the design was learned on {len(both)} {what} that are to be tested, first {both[0]!r}",
+                    f"the design was learned on {len(both)} {what} that are to be tested, first {str(both[0])!r}",
                     "a design that has not seen them",
                     "learn it on the training side only",
                 )

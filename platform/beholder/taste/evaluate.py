@@ -382,7 +382,7 @@ def _joined(ratings: Ratings, others: Ratings) -> Ratings:
         both = np.intersect1d(mine, theirs)
         if len(both):
             raise TableError(
-                f"{len(both)} {name}s are in both sets of ratings, first {both[0]!r}",
+                f"{len(both)} {name}s are in both sets of ratings, first {str(both[0])!r}",
                 "ids that name one thing",
                 "put the data set's name before its ids",
             )

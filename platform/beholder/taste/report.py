@@ -12,11 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from beholder.taste.fold_tables import SCORE_PREFIX
+
 if TYPE_CHECKING:
     import pandas as pd
 
     from analysis.accuracy import Accuracy
 
+POPULATION = "population"
+"""The model that others are said to help users against."""
+HONEST = (0.9, 1.1)
+"""Where the SD of standardised errors of honest predictions lies."""
 LADDER_FIRST = ("model", "split", "level", "srocc", "plcc", "accuracy", "ci_low", "ci_high", "n_users")
 _TURNED = (
     ("estimate", "estimate"),
@@ -66,7 +72,9 @@ class EvaluationTables:
     ladder : DataFrame
         One row a model, split and level: correlations and accuracy with two-way intervals (users and images), ceiling
         and counts; at the user level also `prompt_ci_low`, `prompt_ci_high` (users and prompts: the wider claim where
-        several images share a prompt), `rmse` (ticks) and `z_sd` (SD of standardised errors, 1 where `sd` is honest).
+        several images share a prompt), `rmse` (ticks), `z_sd` (SD of standardised errors, 1 where `sd` is honest) with
+        `z_sd_low`, `z_sd_high` and `sd_honest` (whether it lies in `HONEST`), and `share_helped`, the share of users
+        whose pairs the model orders better than the population head does, equality one half.
     differences : DataFrame
         One row a pair of models, split and level: accuracy of `a` less that of `b` on identical pairs; at the user
         level also `prompt_ci_low`, `prompt_ci_high` and `prompt_p`.
@@ -74,6 +82,8 @@ class EvaluationTables:
         One row a model, split and margin, user level.
     disagreement : DataFrame
         One row a model, split and margin.
+    counts : DataFrame
+        See `rating_counts`.
     notes : DataFrame
         `about, note`: estimands, and what a reader must know before he believes a number.
     """
@@ -82,6 +92,7 @@ class EvaluationTables:
     differences: pd.DataFrame
     tie_curve: pd.DataFrame
     disagreement: pd.DataFrame
+    counts: pd.DataFrame
     notes: pd.DataFrame
 
 
@@ -115,7 +126,9 @@ def report(
     if "prompt_id" in ratings.columns:
         prompts = accuracy(predictions, ratings, level="user", items="prompt", confidence=settings.confidence)
     by_user = _with_prompts(users.to_frame(), prompts.to_frame(), ("model", "split"), ("ci_low", "ci_high"))
-    by_user = by_user.merge(prediction_errors(predictions, ratings), on=["model", "split"])
+    for more in (prediction_errors(predictions, ratings), sd_calibration(predictions, ratings, settings.confidence)):
+        by_user = by_user.merge(more, on=["model", "split"])
+    by_user = by_user.assign(share_helped=share_helped(by_user, _differences(users)))
     ladder = pd.concat([by_user, images.to_frame()], ignore_index=True)
     gaps = _with_prompts(_differences(users), _differences(prompts), ("a", "b", "split"), ("ci_low", "ci_high", "p"))
     gaps = pd.concat([gaps, _differences(images)], ignore_index=True)
@@ -134,6 +147,7 @@ def report(
         upward(gaps, settings.ladder),
         in_ladder_order(_first(curve.to_frame(), ("model", "split", "margin")), settings.ladder),
         in_ladder_order(diverging, settings.ladder),
+        rating_counts(predictions, ratings),
         pd.DataFrame(notes, columns=["about", "note"]).drop_duplicates(ignore_index=True),
     )
 
@@ -143,18 +157,90 @@ def prediction_errors(predictions: pd.DataFrame, ratings: pd.DataFrame) -> pd.Da
 
     Errors are those of `fold_score`, which knows nothing of the fold's ratings.
 
-    A model whose `sd` is honest has a `z_sd` of about 1; NaN where a model gives no SD.
+    A model whose `sd` is honest has a `z_sd` of about 1; NaN where a model gives no SD. A scorer's numbers are no
+    ticks: it has neither.
     """
+    both = _with_errors(predictions, ratings)
+    squares = both[["model", "split", "user_id"]].assign(squared=both["error"] ** 2, standardised=both["z"] ** 2)
+    each = squares.groupby(["model", "split", "user_id"]).mean()
+    found = each.groupby(["model", "split"]).mean() ** 0.5
+    return found.rename(columns={"squared": "rmse", "standardised": "z_sd"}).reset_index()
+
+
+def sd_calibration(predictions: pd.DataFrame, ratings: pd.DataFrame, confidence: float) -> pd.DataFrame:
+    """Whether stated errors are honest: `model, split, z_sd_low, z_sd_high, sd_honest`.
+
+    The interval is two-way over users and images, of the mean square; its ends' roots are given. `sd_honest` says
+    whether `z_sd` itself lies in `HONEST`; it is missing where a model gives no SD.
+    """
+    import pandas as pd
+
+    from analysis.user_means import crossing, mean_over_users
+
+    rows = []
+    for (model, split), mine in _with_errors(predictions, ratings).groupby(["model", "split"], sort=False):
+        row: dict[str, object] = {"model": model, "split": split, "z_sd_low": np.nan, "z_sd_high": np.nan}
+        square = mine["z"].to_numpy(dtype=float) ** 2
+        if np.isfinite(square).all():
+            cells = crossing(mine["user_id"], mine["image_id"])
+            n = np.bincount(cells.user)
+            mean = np.bincount(cells.user, square) / n
+            found = mean_over_users(mean, (square - mean[cells.user]) / n[cells.user], cells, confidence=confidence)
+            low, high = (float(np.sqrt(max(end, 0.0))) for end in (found.ci_low, found.ci_high))
+            row |= {"z_sd_low": low, "z_sd_high": high}
+            row["sd_honest"] = "yes" if HONEST[0] <= np.sqrt(found.estimate) <= HONEST[1] else "no"
+        rows.append(row)
+    return pd.DataFrame(rows, columns=["model", "split", "z_sd_low", "z_sd_high", "sd_honest"])
+
+
+def _with_errors(predictions: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
+    """Predictions with `error` and `z`, the error in units of the predicted SD; NaN where there is none."""
     first = ratings
     if "occasion" in ratings.columns:
         first = ratings.sort_values("occasion", kind="stable").drop_duplicates(["user_id", "image_id"])
     both = predictions.merge(first[["user_id", "image_id", "score"]], on=["user_id", "image_id"], suffixes=("", "_of"))
-    error = both["score_of"] - both["fold_score"]
-    sd = both["sd"].where(both["sd"] > 0)
-    squares = both[["model", "split", "user_id"]].assign(squared=error**2, standardised=(error / sd) ** 2)
-    each = squares.groupby(["model", "split", "user_id"]).mean()
-    found = each.groupby(["model", "split"]).mean() ** 0.5
-    return found.rename(columns={"squared": "rmse", "standardised": "z_sd"}).reset_index()
+    error = (both["score_of"] - both["fold_score"]).mask(both["model"].str.startswith(SCORE_PREFIX))
+    return both.assign(error=error, z=error / both["sd"].where(both["sd"] > 0))
+
+
+def share_helped(ladder: pd.DataFrame, differences: pd.DataFrame) -> pd.Series:
+    """For each row of a user-level ladder, the share of users helped by its model; NaN for the head itself."""
+    share = {}
+    for row in differences.to_dict("records"):
+        if row["b"] == POPULATION:
+            share[row["a"], row["split"]] = row["share_a_better"]
+        elif row["a"] == POPULATION:
+            share[row["b"], row["split"]] = 1.0 - row["share_a_better"]
+    return ladder.apply(lambda row: share.get((row["model"], row["split"]), np.nan), axis=1).astype(float)
+
+
+def rating_counts(predictions: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
+    """What the numbers rest on: one row for all ratings and one for the tested ones of each split.
+
+    Returns
+    -------
+    DataFrame
+        `split` ("all" first), `n_ratings`, `n_users`, `n_images`, `n_prompts`; ratings a user: `per_user_min`,
+        `per_user_median`, `per_user_max`; `n_single`, users with one rating; `n_constant`, users with several ratings,
+        all of them equal, whose taste cannot be seen.
+    """
+    import pandas as pd
+
+    key = ["user_id", "image_id"]
+    tested = predictions[["split", *key]].drop_duplicates()
+    parts = {"all": ratings} | {
+        str(split): ratings.merge(pairs[key], on=key) for split, pairs in tested.groupby("split")
+    }
+    rows = []
+    for split, part in parts.items():
+        each = part.groupby("user_id")["score"]
+        size = each.size()
+        row = {"split": split, "n_ratings": len(part), "n_users": len(size), "n_images": part["image_id"].nunique()}
+        row["n_prompts"] = part["prompt_id" if "prompt_id" in part.columns else "image_id"].nunique()
+        row |= {f"per_user_{name}": float(getattr(size, name)()) for name in ("min", "median", "max")}
+        row |= {"n_single": int((size == 1).sum()), "n_constant": int(((size > 1) & (each.min() == each.max())).sum())}
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def _with_prompts(

@@ -68,7 +68,7 @@ class Split:
             both = np.intersect1d(values[learnt], values[self.test])
             if len(both):
                 raise LeakError(
-                    f"{len(both)} {what}s are in training and in test, first {both[0]!r}",
+                    f"{len(both)} {what}s are in training and in test, first {str(both[0])!r}",
                     f"a {what} on one side only",
                     "split by prompt, and put prompts with near-duplicate images in one group",
                 )
@@ -79,10 +79,10 @@ class Split:
         both, outside = np.intersect1d(learnt, self.held_out), np.setdiff1d(self.groups[self.test], self.held_out)
         if len(both):
             raise LeakError(
-                f"{len(both)} groups held out are in training, first {both[0]!r}", "groups on one side only"
+                f"{len(both)} groups held out are in training, first {str(both[0])!r}", "groups on one side only"
             )
         if len(outside):
-            raise LeakError(f"{len(outside)} groups are tested and not held out, first {outside[0]!r}")
+            raise LeakError(f"{len(outside)} groups are tested and not held out, first {str(outside[0])!r}")
 
     def _check_users(self) -> None:
         r = self.ratings
@@ -92,12 +92,12 @@ class Split:
                 raise LeakError("split `seen` with context ratings", "none: known users' ratings belong to training")
             strangers = np.setdiff1d(tested, trained)
             if len(strangers):
-                raise LeakError(f"test user {strangers[0]!r} has no training rating", "known users in `seen`")
+                raise LeakError(f"test user {str(strangers[0])!r} has no training rating", "known users in `seen`")
             return
         new = np.union1d(tested, r.user_id[self.context])
         both = np.intersect1d(trained, new)
         if len(both):
-            raise LeakError(f"{len(both)} new users are in training, first {both[0]!r}", "new users in test only")
+            raise LeakError(f"{len(both)} new users are in training, first {str(both[0])!r}", "new users in test only")
 
     @property
     def _n_own(self) -> int:

@@ -63,16 +63,21 @@ def dataset_summary(dataset: Dataset, title: str) -> list[RenderableType]:
 def _ladder(rows: pd.DataFrame, split: str, level: str, confidence: float) -> Table:
     table = _table(f"{split}: {SPLITS.get(split, split)}\n{LEVELS.get(level, level)}")
     columns = ["model", "accuracy", f"{100 * confidence:g} % CI", "SROCC", "PLCC"]
+    normalised = bool(rows["skill"].notna().any())
+    if normalised:
+        columns.append("skill")
     if level == "user":
-        columns += ["CI by prompt", "RMSE", "z SD"]
+        columns += ["CI by prompt", "helped", "RMSE", "z SD"]
     for name in columns:
         table.add_column(name, justify="left" if name == "model" else "right")
     for row in rows.to_dict("records"):
         cells = [row["model"], _number(row["accuracy"], 3), _interval(row["ci_low"], row["ci_high"])]
         cells += [_number(row["srocc"], 3), _number(row["plcc"], 3)]
+        if normalised:
+            cells.append(_number(row["skill"], 2))
         if level == "user":
-            cells += [_interval(row["prompt_ci_low"], row["prompt_ci_high"])]
-            cells += [_number(row["rmse"], 0), _number(row["z_sd"], 2)]
+            cells += [_interval(row["prompt_ci_low"], row["prompt_ci_high"]), _percent(row["share_helped"])]
+            cells += [_number(row["rmse"], 0), _number(row["z_sd"], 2) + ("!" if row["sd_honest"] == "no" else "")]
         table.add_row(*cells)
     return table
 
@@ -137,6 +142,10 @@ def _listed(title: str, lines: Sequence[str]) -> list[RenderableType]:
 
 def _number(value: float, digits: int) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _percent(share: float) -> str:
+    return "-" if math.isnan(share) else f"{100 * share:.0f} %"
 
 
 def _interval(low: float, high: float) -> str:
