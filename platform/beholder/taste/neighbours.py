@@ -146,11 +146,11 @@ class NeighbourTaste:
     def predict(self, user_ids: Sequence[str] | Strings, matrix: Floats) -> Prediction:
         """Known users by the base model; newcomers by the mixture, whose `sd` holds how much neighbours differ."""
         users = np.asarray(user_ids, dtype=str)
-        mean, sd, noise = np.empty(len(users)), np.empty(len(users)), float("nan")
+        mean, sd, noise = np.empty(len(users)), np.empty(len(users)), np.empty(len(users))
         for user in np.unique(users).tolist():
             mine = users == user
             found = self._of(user, matrix[mine])
-            mean[mine], sd[mine], noise = found.mean, found.sd, found.noise_sd
+            mean[mine], sd[mine], noise[mine] = found.mean, found.sd, found.noise_sd
         return Prediction(mean, sd, noise)
 
     def predict_mean(self, user_ids: Sequence[str] | Strings, matrix: Floats) -> Floats:

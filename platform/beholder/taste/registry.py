@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,16 @@ import numpy as np
 from beholder.errors import StoreError, UserError
 from beholder.taste.base import FittedModel, State, TasteModel
 from beholder.taste.eb_slopes import EBSlopes
+from beholder.taste.factors import Factors, FactorTaste
 from beholder.taste.fusion import LIGHT, Fusion
+from beholder.taste.ideal_points import IdealPoints
 from beholder.taste.linear import LinearTaste
-from beholder.taste.mlp import MLP
+from beholder.taste.lore import LoRe
+from beholder.taste.mlp import MLP, SINGLE
 from beholder.taste.models import Constant, Population, UserMean, UserRidge
 from beholder.taste.neighbours import Neighbours, NeighbourTaste
 from beholder.taste.network_taste import NetworkTaste
+from beholder.taste.simplex_taste import SimplexTaste
 from beholder.taste.stack import Stack, StackTaste
 
 FORMAT = 2
@@ -33,9 +37,13 @@ def known_models() -> dict[str, TasteModel]:
         Population(bias=True),
         UserRidge(),
         EBSlopes(),
+        Factors(),
+        LoRe(),
+        IdealPoints(),
         Neighbours(),
         Neighbours(centred=False),
         MLP(),
+        MLP(training=SINGLE),
         Stack((EBSlopes(), Fusion(LIGHT))),
         Fusion(),
     ]
@@ -106,7 +114,8 @@ def model_from(state: State) -> FittedModel:
     StoreError
         For a kind of model that this version does not know.
     """
-    kinds = {kind.kind: kind.from_state for kind in (LinearTaste, NeighbourTaste, NetworkTaste, StackTaste)}
+    known = (LinearTaste, FactorTaste, SimplexTaste, NeighbourTaste, NetworkTaste, StackTaste)
+    kinds: dict[str, Callable[[State], FittedModel]] = {kind.kind: kind.from_state for kind in known}
     kind = state.settings.get("kind")
     if kind not in kinds:
         raise StoreError(f"a model of kind {kind!r}", ", ".join(sorted(kinds)), "use the version that saved it")
