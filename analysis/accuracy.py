@@ -6,6 +6,9 @@ level: the order of the images by their mean rating. Differences of models are t
 interval is what decides between models, not the overlap of the models' own.
 
 The number of pairs is no number of observations: intervals from it cover 18 to 42 % instead of 95 %.
+
+Assumes users and images drawn at random, and predictions made without the ratings they are compared with. Wrong when
+users were given images by taste, and when images share prompts but are taken for independent (`items="prompt"`).
 """
 
 from __future__ import annotations

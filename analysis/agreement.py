@@ -11,6 +11,10 @@ doi:10.1037/0096-1523.32.2.199): about .4 for faces, .75 for abstract art (Leder
 doi:10.3389/fnhum.2016.00155). It reads too high when users stretch the slider differently, so it is repeated on ratings
 standardised within users. Two occasions are the least; with two it is still unstable (Martinez, Funk & Todorov 2020,
 doi:10.3758/s13428-019-01323-0).
+
+Assumes that the parts add, are independent of each other and of which images a user was given, and have one variance
+each. Wrong when users saw images they chose themselves, when second ratings were given in sight of the first, and when
+most ratings lie at the ends of the slider.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 In a sparse crossed design alpha is about v_image / (v_image + v_user + v_user_image + v_error), the ICC of a single
 rating: a low alpha beside a high beholder index is what taste looks like, not bad data.
 
+Assumes that raters and images are drawn at random and that an answer is missing for no reason of its own. Wrong as a
+measure of data quality where tastes differ, and for images with one rating only, which tell nothing and are left out.
+
 Source: Krippendorff 2011, Computing Krippendorff's alpha-reliability. The interval is that of a U-statistic with
 crossed clusters (`analysis.component_spread`).
 """

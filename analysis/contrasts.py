@@ -3,7 +3,10 @@
 Holm's adjusted p values are for claims. The max-T intervals hold for all contrasts at once; with 20 to 40 clusters they
 are slightly liberal (family-wise error .031 to .069 at .05), so they are for the picture. See `analysis.multiplicity`.
 
-Wrong when contrasts are chosen after looking: then all pairs must be counted.
+Assumes what each win rate assumes (`analysis.win_rates`): rows independent across people and prompts, both drawn at
+random. Holm's correction needs nothing more (Holm 1979); the simultaneous intervals take the contrasts as jointly t
+(Hothorn, Bretz & Westfall 2008, doi:10.1002/bimj.200810425). Wrong when contrasts are chosen after looking: then all
+pairs must be counted.
 """
 
 from __future__ import annotations

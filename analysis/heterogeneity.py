@@ -6,7 +6,8 @@ neither the number of votes a person gave nor the prompts he saw enter. Its inte
 
 Assumes people and prompts add on the scale of the win rate, which is fair between .2 and .8. The share of people who
 prefer the condition assumes in addition that their rates are normal. With few votes a person the spread is uncertain:
-read the interval.
+read the interval. Wrong when people saw prompts of their own choice, or when one of a pair's images was the same source
+user's for everybody. Moment estimates of crossed effects: Gao & Owen 2017, doi:10.1214/17-EJS1236.
 """
 
 from __future__ import annotations

@@ -1,5 +1,9 @@
 """Intraclass correlations: of complete tables by mean squares, and of any ratings by their variance components.
 
+Assumes additive effects of one variance each; raters and targets drawn at random, the raters held fixed for ICC(C, ·).
+Mean squares need complete tables. Wrong as a measure of raters' quality where tastes differ, and when only one kind is
+reported: kinds differ by what raters' levels count as.
+
 Sources: Shrout & Fleiss 1979, doi:10.1037/0033-2909.86.2.420; McGraw & Wong 1996, doi:10.1037/1082-989X.1.1.30 (names,
 F intervals); Spearman 1910, Brown 1910 (means of several raters).
 """

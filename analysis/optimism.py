@@ -5,7 +5,8 @@ that s_k cancels), the best of N candidates on m seeds is reported at e_N sqrt(t
 worth e_N tau^2/sqrt(tau^2 + sigma^2/m); the difference is optimism, not gain. e_N is the expected maximum of N standard
 normals (Tippett 1925).
 
-Assumes Gaussian candidates and noise. With heavy tails the promise is larger and the true gain may even fall with N.
+Assumes Gaussian candidates and noise, alike for all candidates. Wrong for heavy tails (the promise is larger and the
+true gain may even fall with N), for searches that keep an old maximum, and for rewards other than the one searched.
 """
 
 from __future__ import annotations
@@ -48,6 +49,15 @@ class ExpectedSearch:
 
 def expected_search(n: int, seeds: int, sd_candidates: float, sd_noise: float) -> ExpectedSearch:
     """What best-of-`n` on `seeds` shared seeds reports, is worth, and the difference.
+
+    Parameters
+    ----------
+    n : int
+        Candidates.
+    seeds : int
+        Seeds each of them is drawn with.
+    sd_candidates, sd_noise : float
+        tau and sigma, in the unit of the reward.
 
     Raises
     ------

@@ -6,7 +6,8 @@ joint mode; the larger of the two blocks of its Hessian is diagonal and is elimi
 users cost seconds. Maximum likelihood, not restricted.
 
 Assumes proportional odds: a factor moves all thresholds alike, and users differ by a shift only. Laplace's spreads are
-a little too small when a user or image has only a handful of answers.
+a little too small when a user or image has only a handful of answers. Wrong when users reach for different marks of
+the slider (thresholds of their own), which a shift cannot say.
 """
 
 from __future__ import annotations

@@ -5,7 +5,9 @@ turned into standard deviations on the logit: the spread s for which a logistic 
 variance over people (or prompts). The interaction can be told from chance only where people judged a prompt more than
 once; with one vote a cell it has no influence on the test either.
 
-With 20 participants and 20 prompts the spreads are known to a third at best; plan for somewhat larger ones.
+With 20 participants and 20 prompts the spreads are known to a third at best; plan for somewhat larger ones. Wrong when
+the pilot's people, prompts or opponents are not those of the study. Moment estimates: Gao & Owen 2017,
+doi:10.1214/17-EJS1236.
 """
 
 from __future__ import annotations
@@ -53,6 +55,13 @@ class Pilot:
 
 def pilot_effects(votes: pd.DataFrame, focal: str, against: str | None = None) -> Pilot:
     """Estimate effects from a pilot's votes; negative variance estimates become 0 and are noted.
+
+    Parameters
+    ----------
+    votes : DataFrame
+        See `analysis.tables`; main votes only are used.
+    focal, against : str
+        Condition whose wins are counted, and the other one (every other when None).
 
     Raises
     ------

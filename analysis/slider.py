@@ -2,6 +2,10 @@
 
 Within-user orders do not depend on a user's level or stretch of the scale; variance components, margins in ticks and
 means over users do. So these checks stand beside every analysis that uses the numbers themselves.
+
+Assumes that start positions, where there are any, were drawn at random. Wrong where they were fixed: then their pull
+cannot be told from taste. Users' spreads are shrunk as log variances with their known sampling noise (Smyth 2004,
+doi:10.2202/1544-6115.1027, section 6.2).
 """
 
 from __future__ import annotations
@@ -113,7 +117,16 @@ class SliderUse:
 
 
 def slider_use(ratings: pd.DataFrame, scale: Scale | None = None, confidence: float = 0.95) -> SliderUse:
-    """Heaping, use of the scale and anchoring of checked ratings."""
+    """Heaping, use of the scale and anchoring of checked ratings.
+
+    Parameters
+    ----------
+    ratings : DataFrame
+        As `analysis.tables.check_ratings` returns it.
+    scale : Scale, optional
+        0 … 1000 unless given.
+    confidence : float
+    """
     import pandas as pd
 
     scale = scale or Scale()

@@ -10,8 +10,9 @@ difference of the two models' credits on a pair (delta method of a ratio); it is
 0, for then nothing was there to be kept. In simulated studies it covered in 94 to 99 %, one over users alone in 78 to
 97 %. Its standard error is about .11 with 30 users and 40 images, .08 with 60 users.
 
-Wrong when images of the training fold are among those rated again, and when those who came back differ from those who
-did not: compare their gains on the first occasion.
+Assumes that users and images are drawn at random and that what changed between the occasions is taste, not the slider
+or the screen. Wrong when images of the training fold are among those rated again, and when those who came back differ
+from those who did not: compare their gains on the first occasion.
 """
 
 from __future__ import annotations

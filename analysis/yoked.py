@@ -6,6 +6,7 @@ Each matched pair of votes gives one value; a person's values share the person w
 dyadic (`analysis.clusters.dyadic_mean`) crossed with prompts.
 
 Assumes that both people judged under the same conditions. Wrong when pairs were matched after the fact by outcome.
+Dyadic clusters: Aronow, Samii & Assenova 2015, doi:10.1093/pan/mpv018.
 """
 
 from __future__ import annotations

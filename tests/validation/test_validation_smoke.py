@@ -13,6 +13,7 @@ import pytest
 from scipy import stats
 from suite import (
     cells_accuracy,
+    cells_models,
     cells_monitoring,
     cells_paired,
     cells_personal,
@@ -78,7 +79,7 @@ def test_an_unknown_cell_is_refused(tmp_path: Path) -> None:
 
 
 def test_cells_do_not_depend_on_their_order_and_have_names_of_their_own() -> None:
-    modules = (cells_paired, cells_sources, cells_monitoring, cells_accuracy, cells_personal)
+    modules = (cells_paired, cells_sources, cells_monitoring, cells_accuracy, cells_models, cells_personal)
     every = [cell for module in modules for cell in module.CELLS]
     assert len({cell.name for cell in every}) == len(every) == len({key_of(cell, 10, 1) for cell in every})
     cell = cells_paired.CELLS[3]
@@ -203,3 +204,32 @@ def test_the_naive_ways_are_what_they_are_called(rng: np.random.Generator) -> No
                 distance[u == v].append(1 - unit[u, p, 0] @ unit[v, p, 1])
     test = stats.ttest_ind(distance[True], distance[False], alternative="less")
     assert cells_personal._distances_alike(z, rng)[0] == (test.pvalue < 0.05)
+
+
+def test_true_curves_and_population_accuracies_are_those_of_many_pairs(rng: np.random.Generator) -> None:
+    """Counted on 400,000 pairs of rounded ratings: accuracy beyond a margin, and against means of twelve raters."""
+    n, cell = 400_000, cells_models.Curves("c", 25, 60, 60, 1.0)
+    shared, error, private, own = rng.standard_normal((4, n, 2))
+    y = draw_ratings.SHARED * shared + draw_ratings.PRIVATE * private + draw_ratings.NOISE * rng.standard_normal((n, 2))
+    score = draw_ratings.SHARED * (shared + error) + 0.25 * private + draw_ratings.OWN_NOISE * own
+    gap, order = np.diff(draw_ratings.as_ticks(y))[:, 0], np.diff(score)[:, 0]
+    for margin, true in zip(cell.margins, cell.curve, strict=True):
+        beyond = np.abs(gap) > margin
+        right = (gap[beyond] * order[beyond] > 0).mean()
+        assert right == pytest.approx(true, abs=3 * math.sqrt(0.25 / beyond.sum()))
+
+    level = cells_models.PopulationAccuracies("p", 12, 40, 1.0)
+    spread = math.sqrt((draw_ratings.PRIVATE**2 + draw_ratings.NOISE**2) / 12)
+    mean = draw_ratings.SHARED * shared + spread * private
+    right = (np.diff(mean) * np.diff(shared + error) > 0).mean()
+    assert right == pytest.approx(level.accuracies[0], abs=3 * math.sqrt(0.25 / n))
+
+
+def test_generalised_estimating_equations_are_the_mean_with_one_way_clusters(rng: np.random.Generator) -> None:
+    """With one answer a cell and as many from everybody, their log odds and error follow from people's totals."""
+    won = (rng.random((15, 12)) < 0.6 + 0.2 * rng.standard_normal((15, 1))).astype(float)
+    estimate, se = cells_models.gee_by_participant(won.ravel(), np.repeat(np.arange(15), 12))
+    share = won.mean()
+    assert estimate == pytest.approx(math.log(share / (1 - share)), rel=1e-6)
+    by_person = won.mean(axis=1) - share
+    assert se == pytest.approx(math.sqrt((by_person**2).sum()) / 15 / (share * (1 - share)), rel=1e-6)
