@@ -20,13 +20,16 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from analysis.clusters import Floats, Ints, integer_codes, t_quantile
-from analysis.components import Repeats, repeated_ratings
+from analysis.clusters import Floats, Ints, group_sums, integer_codes, t_quantile
+from analysis.components import repeated_ratings
 from analysis.results import Population
 from analysis.user_means import chosen_variance
 
 NAMES = ("v_image", "v_user", "v_within", "v_error")
 """Order of the components in all arrays here."""
+
+BLOCK = 1 << 16
+"""Ratings whose influences are in memory at once: bounds memory, changes no number but for rounding."""
 
 _KINDS = ("cell", "user", "image", "neither")
 # how often a pair of each kind (columns as _KINDS) belongs to one user, one image, one cell
@@ -123,56 +126,105 @@ def component_spread(score: npt.ArrayLike, user: Any, image: Any) -> Spread:
     y = y - y.mean()
     (u, n_users), (i, n_images) = integer_codes(user), integer_codes(image)
     repeats = repeated_ratings(u, i, n_users, n_images)
-    means, influence = _pair_influences(y, (u, n_users), (i, n_images), repeats)
-    by_user, by_image, by_cell = (
-        np.stack([np.bincount(codes, part, size) for part in parts])
-        for codes, size, parts in (
-            (u, n_users, influence),
-            (i, n_images, influence),
-            (repeats.cell, repeats.n_repeated, influence[:, repeats.rows]),
-        )
-    )
-    alone = np.ones(len(y), dtype=bool)
-    alone[repeats.rows] = False
-    single = influence[:, alone]
+    users, images = _Groups.of(y, u, n_users), _Groups.of(y, i, n_images)
+    cells = _Groups.of(y[repeats.rows], repeats.cell, repeats.n_repeated)
+    everything = _Groups(np.zeros(0, np.int64), np.array([len(y)]), np.array([y.sum()]), np.array([y @ y]))
+    means, pairs = _pair_means(everything, users, images, cells)
+    by_user, by_image = np.zeros((4, n_users)), np.zeros((4, n_images))
+    repeated, alone = np.empty((4, len(repeats.rows))), np.zeros((4, 4))
+    for start in range(0, len(y), BLOCK):
+        rows = slice(start, start + BLOCK)
+        first, last = np.searchsorted(repeats.rows, [start, start + BLOCK])
+        here = repeats.rows[first:last] - start
+        influence = _influences(y, rows, users, images, cells, (here, slice(first, last)), means, pairs)
+        _add_by_code(by_user, u[rows], influence)
+        _add_by_code(by_image, i[rows], influence)
+        repeated[:, first:last] = influence[:, here]
+        influence[:, here] = 0.0
+        alone += influence @ influence.T
+    by_cell = np.zeros((4, repeats.n_repeated))
+    _add_by_code(by_cell, repeats.cell, repeated)
     products = {
         "user": by_user @ by_user.T * (n_users / max(n_users - 1, 1)),
         "image": by_image @ by_image.T * (n_images / max(n_images - 1, 1)),
-        "cell": single @ single.T + by_cell @ by_cell.T,
+        "cell": alone + by_cell @ by_cell.T,
     }
     found = {name: _moved(product, np.array(_ENDS[name], dtype=np.float64)) for name, product in products.items()}
     n_cells = repeats.n_cells
     return Spread(_combined(means[None])[0], found["user"], found["image"], found["cell"], n_users, n_images, n_cells)
 
 
-def _pair_influences(
-    y: Floats, user: tuple[Ints, int], image: tuple[Ints, int], repeats: Repeats
-) -> tuple[Floats, Floats]:
-    """Means over the four kinds of pairs (4,), and what each rating adds to them (4, n)."""
-    total, squares = y.sum(), y @ y
-    sums = {"all": (len(y) * y * y - 2 * y * total + squares) / 2}
-    counts = {"all": np.full(len(y), len(y) - 1.0)}
-    for name, codes, size in (("user", *user), ("image", *image)):
-        sums[name], counts[name] = _partners(y, codes, size)
-    for table, values in zip((sums, counts), _partners(y[repeats.rows], repeats.cell, repeats.n_repeated), strict=True):
-        table["cell"] = np.zeros(len(y))
-        table["cell"][repeats.rows] = values
-        table["neither"] = table["all"] - table["user"] - table["image"] + table["cell"]
-        table["user"] -= table["cell"]
-        table["image"] -= table["cell"]
-    means, influence = np.full(4, np.nan), np.full((4, len(y)), np.nan)
-    for k, kind in enumerate(_KINDS):
-        pairs = counts[kind].sum()
-        if pairs:
-            means[k] = sums[kind].sum() / pairs
-            influence[k] = (sums[kind] - means[k] * counts[kind]) / pairs
-    return means, influence
+@dataclass(frozen=True)
+class _Groups:
+    """Ratings of each group: codes of the rows, and number, total and sum of squares of the groups."""
+
+    codes: Ints
+    size: Ints
+    total: Floats
+    squares: Floats
+
+    @classmethod
+    def of(cls, y: Floats, codes: Ints, n_groups: int) -> _Groups:
+        size = np.bincount(codes, minlength=n_groups)
+        return cls(codes, size, group_sums(y, codes, n_groups), group_sums(y * y, codes, n_groups))
+
+    def pairs(self) -> tuple[float, float]:
+        """Over all ordered pairs inside groups: half the sum of squared differences, and the number of pairs."""
+        return float((self.size * self.squares - self.total**2).sum()), float((self.size * (self.size - 1)).sum())
+
+    def partners(self, y: Floats, rows: slice) -> tuple[Floats, Floats]:
+        """For each rating half the sum of its squared differences to the others of its group, and their number."""
+        codes = self.codes[rows]
+        size = self.size[codes]
+        return np.asarray((size * y * y - 2 * y * self.total[codes] + self.squares[codes]) / 2), np.asarray(size - 1.0)
 
 
-def _partners(y: Floats, codes: Ints, n_groups: int) -> tuple[Floats, Floats]:
-    """For each rating half the sum of its squared differences to the others of its group, and their number."""
-    size, total, squares = (np.bincount(codes, part, n_groups)[codes] for part in (None, y, y * y))
-    return np.asarray((size * y * y - 2 * y * total + squares) / 2), np.asarray(size - 1.0)
+def _pair_means(everything: _Groups, users: _Groups, images: _Groups, cells: _Groups) -> tuple[Floats, Floats]:
+    """Means over the four kinds of pairs and numbers of ordered pairs (4,), as `_KINDS`; NaN without any."""
+    (s_all, s_user, s_image, s_cell), (n_all, n_user, n_image, n_cell) = zip(
+        *(groups.pairs() for groups in (everything, users, images, cells)), strict=True
+    )
+    sums = np.array([s_cell, s_user - s_cell, s_image - s_cell, s_all - s_user - s_image + s_cell])
+    pairs = np.array([n_cell, n_user - n_cell, n_image - n_cell, n_all - n_user - n_image + n_cell])
+    pairs[pairs == 0] = np.nan
+    return sums / pairs, pairs
+
+
+def _influences(
+    y: Floats,
+    rows: slice,
+    users: _Groups,
+    images: _Groups,
+    cells: _Groups,
+    repeated: tuple[Ints, slice],
+    means: Floats,
+    pairs: Floats,
+) -> Floats:
+    """What each rating of a block adds to the means over the kinds of pairs (4, rows); NaN for a kind without pairs."""
+    own, n, (here, there) = y[rows], len(y), repeated
+    s_all = (n * own * own - 2 * own * users.total.sum() + users.squares.sum()) / 2
+    (s_user, n_user), (s_image, n_image) = users.partners(own, rows), images.partners(own, rows)
+    s_cell, n_cell = np.zeros((2, len(own)))
+    s_cell[here], n_cell[here] = cells.partners(own[here], there)
+    influence = np.empty((4, len(own)))
+    kinds = (
+        (s_cell, n_cell),
+        (s_user - s_cell, n_user - n_cell),
+        (s_image - s_cell, n_image - n_cell),
+        (s_all - s_user - s_image + s_cell, n - 1.0 - n_user - n_image + n_cell),
+    )
+    for k, (total, count) in enumerate(kinds):
+        influence[k] = (total - means[k] * count) / pairs[k]
+    return influence
+
+
+def _add_by_code(sums: Floats, codes: Ints, values: Floats) -> None:
+    """Add values (4, n) to the sums (4, G) of their groups."""
+    for total, part in zip(sums, values, strict=True):
+        if len(total) <= len(codes):
+            total += np.bincount(codes, part, len(total))
+        else:
+            np.add.at(total, codes, part)
 
 
 def _moved(products: Floats, ends: Floats) -> Floats:
