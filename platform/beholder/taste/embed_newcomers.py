@@ -55,7 +55,9 @@ def prior_of(embeddings: Singles, round_zero: bool) -> Prior:
     mean = np.zeros(values.shape[1]) if round_zero else values.mean(axis=0)
     covariance = (values - mean).T @ (values - mean) / len(values)
     e = len(mean)
-    return Prior(mean, (1 - SHRINKAGE) * covariance + SHRINKAGE * np.trace(covariance) / e * np.eye(e))
+    # Embeddings that were never used are all zero; the floor keeps the covariance one that can be inverted.
+    spread = SHRINKAGE * np.trace(covariance) / e + 1e-9
+    return Prior(mean, (1 - SHRINKAGE) * covariance + spread * np.eye(e))
 
 
 def prior_variance(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -76,6 +76,7 @@ class MLPNetwork:
 
 NETWORK = MLPNetwork()
 TRAINING = Training(epochs=20, patience=4, start_sd=0.1)
+SINGLE = replace(TRAINING, seeds=1)
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,8 @@ def outputs(
     import torch
 
     out = np.empty(len(who), dtype=np.float32)
+    if not len(who):
+        return out
     present, who = np.unique(who, return_inverse=True)
     rows, which = _distinct(matrix.astype(np.float32))
     with one_thread(), torch.no_grad():

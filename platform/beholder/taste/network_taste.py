@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from beholder.errors import UserError
+from beholder.errors import TableError, UserError
 from beholder.taste.base import Floats, Indices, Prediction, Ratings, State, Strings
 from beholder.taste.embed_newcomers import Prior, embed
 from beholder.taste.features import Design
@@ -125,6 +125,8 @@ class NetworkTaste:
         return np.stack(found).astype(np.float64)
 
     def _predict(self, known: Known, who: Indices, matrix: Floats) -> Prediction:
+        if matrix.shape[1] != sum(self.block_sizes):
+            raise TableError(f"images with {matrix.shape[1]} columns", f"{sum(self.block_sizes)} as at fitting")
         output = self.outputs(known, who, matrix)
         set_of = known.told.dataset[who]
         scale = self.scaling.scale[set_of]

@@ -135,7 +135,8 @@ class Training:
     ranking : float
         Weight of the within-user ranking loss beside the squared error.
     user_dropout : float
-        Share of people whose embedding is put to zero in a batch, so that the network learns to do without.
+        Share of people whose embedding is put to zero in a batch, so that the network learns to do without; with 1
+        people are known by what is told of them only.
     told_dropout : float
         Share of entries told of people that are put to unknown in a batch.
     sampling : mapping of str to float, optional
@@ -165,8 +166,8 @@ class Training:
         if self.folds < 2:
             raise UserError(f"folds = {self.folds}", "2 or more: one is held out")
         for name in ("user_dropout", "told_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name} = {getattr(self, name)}", "at least 0, below 1")
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name} = {getattr(self, name)}", "a share, 0...1")
         if any(weight < 0 for weight in (self.sampling or {}).values()):
             raise UserError(f"sampling = {self.sampling}", "weights of 0 or more")
 

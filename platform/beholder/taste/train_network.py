@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from beholder.errors import EstimateError, UserError
 from beholder.taste.base import Indices
 from beholder.taste.nets import Dropout, one_thread
 from beholder.taste.networks import Network, Persons, Shape, Training
@@ -87,7 +88,8 @@ class _Run:
         shape = Shape.of(data.block_sizes, data.vocabulary)
         params = network.start(shape, start)
         n_users = len(data.user_ids)
-        params["users"] = training.start_sd * torch.randn(n_users, network.embedding, generator=start)
+        start_sd = training.start_sd if training.user_dropout < 1 else 0.0
+        params["users"] = start_sd * torch.randn(n_users, network.embedding, generator=start)
         self.params = {name: p.to(self.device).requires_grad_() for name, p in params.items()}
         self.images = torch.from_numpy(data.images).to(self.device)
         self.target = torch.from_numpy(data.target).to(self.device)
@@ -119,7 +121,7 @@ class _Run:
             elif epoch - best_epoch >= self.training.patience:
                 break
         if best is None:  # a loss that is not a number is never the least
-            raise FloatingPointError(f"training diverged: validation losses {losses}")
+            raise EstimateError(f"training diverged: validation losses {losses}", remedy="a lower learning rate")
         return Member(best[0], self.held_out, best[1], tuple(losses))
 
     def _optimiser(self) -> torch.optim.Optimizer:
@@ -191,8 +193,9 @@ class _Drawer:
         self.order = rows[np.argsort(unit, kind="stable")]
         self.ends = np.cumsum(counts)
         self.starts = self.ends - counts
-        weights = [(training.sampling or {}).get(name, 1.0) for name in data.vocabulary.datasets]
-        self.weight = np.array(weights)[set_of[first]]
+        self.weight = _weights(training, data.vocabulary.datasets)[set_of[first]]
+        if not np.any(self.weight > 0):
+            raise UserError("sampling weights that leave nothing to train on", "a weight above 0")
         batch = min(training.batch, max(SMALLEST_BATCH, len(rows) // BATCHES_AN_EPOCH))
         drawn = float(np.sum(self.weight))
         self.units = max(1, round(batch * drawn / max(1.0, float(np.sum(self.weight * counts)))))
@@ -211,6 +214,15 @@ class _Drawer:
             rows = rows[np.argsort(self.data.who[rows], kind="stable")]
             batches.append((rows, np.unique(self.data.which[rows])))
         return batches
+
+
+def _weights(training: Training, datasets: Sequence[str]) -> NDArray[np.float64]:
+    """How often images of each data set are drawn an epoch."""
+    sampling = training.sampling or {}
+    unknown = sorted(set(sampling) - set(datasets))
+    if unknown:
+        raise UserError(f"sampling weights for data sets {', '.join(unknown)}", ", ".join(datasets[1:]) or "no names")
+    return np.array([sampling.get(name, 1.0) for name in datasets])
 
 
 def ranking_loss(found: torch.Tensor, target: torch.Tensor, who: torch.Tensor) -> torch.Tensor:

@@ -196,12 +196,6 @@ def training_set(
     )
 
 
-def level_shrinkage(residuals: Floats, who: Indices, n_users: int) -> tuple[Floats, float]:
-    """What is left of users' levels in residuals, shrunken, shape (n_users,), and its variance between users."""
-    offsets = user_offsets(residuals, who, n_users)
-    return offsets.grand + offsets.of_user, offsets.between
-
-
 def _standardise(score: Floats, who: Indices, dataset: Indices, n_sets: int) -> tuple[Scaling, Floats]:
     """Centre, scale and level variance of each data set, and users' levels."""
     centre, scale, between = np.zeros(n_sets), np.ones(n_sets), np.zeros(n_sets)

@@ -78,6 +78,11 @@ def test_an_image_has_one_reward_whatever_its_neighbours(
     np.testing.assert_array_equal(together.mean[order], mixed.mean)
     np.testing.assert_array_equal(together.sd[order], mixed.sd)
     alone = [model.predict([users[i]], rows[i : i + 1]).mean[0] for i in range(20)]
+    assert len(model.predict([], rows[:0]).mean) == 0
+    with pytest.raises(TableError, match="columns"):
+        model.predict(users[:2], rows[:2, :-1])
+    with pytest.raises(UserError, match="'stranger'"):
+        model.predict(["stranger"], rows[:1])
     np.testing.assert_array_equal(together.mean[:20], alone)
 
 
@@ -88,6 +93,21 @@ def test_demographics_speak_for_those_who_rated_nothing(world: PaperWorld, fusio
     nobody = fusion.adapt(test.take(np.arange(0)), world.design, world.people.of(world.new_users))
     told = pairwise_accuracy(nobody.predict_mean(test.user_id, rows), test)
     assert told > pairwise_accuracy(fusion.predict_population(rows).mean, test)
+
+
+def test_without_the_user_token_people_of_one_group_agree(world: PaperWorld) -> None:
+    training = replace(QUICK, user_dropout=1.0, seeds=1, epochs=2)
+    model = Fusion(SMALL, training).fit(world.training(), world.design, np.random.default_rng(0), world.people)
+    told = world.people.of(model.user_ids)
+    groups = np.char.add(told.demographics["age"], told.demographics["gender"])
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    rows = world.design.matrix[:30]
+    each = [model.predict_mean([user] * 30, rows) for user in model.user_ids.tolist()]
+    centred = np.stack([mean - mean.mean() for mean in each])
+    np.testing.assert_allclose(centred, centred[first[group]], atol=1e-9)
+    assert np.ptp(centred[first], axis=0).max() > 1
+    taught = model.adapt(world.context(15, np.random.default_rng(0)), world.design)
+    assert np.isfinite(taught.predict([world.new_users[0]] * 30, rows).sd).all()
 
 
 def test_ratings_of_a_newcomer_teach(world: PaperWorld, mlp: NetworkTaste) -> None:
@@ -175,6 +195,10 @@ def test_what_cannot_be_trained_on_is_refused(world: PaperWorld) -> None:
         FusionNetwork(width=30, heads=8)
     with pytest.raises(UserError, match="seeds = 0"):
         Training(seeds=0)
+    with pytest.raises(UserError, match="data sets elsewhere"):
+        Fusion(SMALL, replace(QUICK, sampling={"elsewhere": 2.0})).fit(r, world.design, rng)
+    with pytest.raises(UserError, match="nothing to train on"):
+        Fusion(SMALL, replace(QUICK, sampling={"": 0.0})).fit(r, world.design, rng)
 
 
 def test_a_fold_that_stops_training_is_not_trained_on(world: PaperWorld) -> None:
