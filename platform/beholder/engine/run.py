@@ -259,7 +259,8 @@ class Engine:
         for outcome in outcomes:
             before = ledger.state(outcome.key)
             rows.append(self._row(outcome, under_way.pop(outcome.key), before.attempt + 1 if before else 1))
-        ledger.put(rows)
+        if rows:
+            ledger.put(rows)
         return rows
 
     def _row(self, outcome: Outcome, item: Item, attempt: int) -> Row:

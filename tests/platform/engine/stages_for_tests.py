@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,9 @@ class Square:
             if is_broken(self.store):
                 raise ConnectionError("no route to the device")
         if do == "work":
+            time.sleep(0.01)
+        end = time.monotonic() + 60
+        while do == "hang" and not (self.store.root / "go").exists() and time.monotonic() < end:
             time.sleep(0.01)
         if do == "clash":
             return {"status": "fine"}
@@ -139,6 +143,44 @@ class Here(Square):
 
     def one(self, item: Item) -> Result:
         return {"value": os.environ.get(self.variable), "python": sys.executable}
+
+
+class Where(Square):
+    """Tells machine and GPU of its worker. An item waits until `meet` workers have loaded; none succeeds on a machine
+    that is in the store as `bad`."""
+
+    def __init__(self, name: str, gpu_gb: float = 0.0, batch_size: int = 2) -> None:
+        super().__init__(name, batch_size)
+        self.needs = SimpleNamespace(gpu_memory_gb=gpu_gb)
+
+    def setup(self, store: Store) -> None:
+        import ray
+
+        self.place = {"machine": ray.get_runtime_context().get_node_id(), "gpu": os.environ.get("CUDA_VISIBLE_DEVICES")}
+        note(store, self.name, f"at {self.place['machine']}")
+        super().setup(store)
+
+    def one(self, item: Item) -> Result:
+        end = time.monotonic() + 60
+        while len(notes(self.store, self.name, "setup")) < item.get("meet", 0) and time.monotonic() < end:
+            time.sleep(0.01)
+        if item.get("do") == "bad machine" and self.bad() == self.place["machine"]:
+            raise ConnectionError("no route to the device")
+        if item.get("do") in ("work", "bad machine"):
+            time.sleep(0.02)
+        return {"square": item["n"] ** 2, **self.place}
+
+    def bad(self) -> str:
+        """The machine of the first worker that ever asked."""
+        path = self.store.root / "bad"
+        try:
+            mark = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            os.write(mark, self.place["machine"].encode())
+            os.close(mark)
+        except FileExistsError:
+            while not path.read_text():
+                time.sleep(0.001)
+        return path.read_text()
 
 
 def note(store: Store, name: str, text: str) -> None:

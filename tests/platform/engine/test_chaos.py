@@ -54,7 +54,8 @@ def cluster() -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH")])))
-        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        # Ray reads it once a process: a private Ray of other tests has left its own, and finds this one.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         for name, value in worker_environment().items():
             patch.setenv(name, value)

@@ -9,12 +9,16 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 from stages_for_tests import AtBatch, Square, notes, working
 
 from beholder.engine.environment import worker_environment
+from beholder.engine.progress import Quiet
+from beholder.engine.runlog import RunCancelledError, RunLog, ask
 from beholder.errors import EngineError
 from beholder.store import Store
 
@@ -158,3 +162,27 @@ def test_worker_that_only_fails_is_replaced(ray_address, engine_of, store):
     assert len({row["trace"] for row in run.rows if row["status"] == "failed"}) == 1
     again = engine_of("ray").run(Square(batch_size=2), items)
     assert (again.computed, again.failed) == (run.failed, 0)
+
+
+@pytest.mark.ray
+def test_a_run_can_be_cancelled_while_a_batch_hangs(ray_address, engine_of, store):
+    class WhileNothingComes(Quiet):
+        came = 0
+
+        @contextmanager
+        def stage(self, label, total, done, failed):
+            def advance(done, failed, *_):
+                self.came += done
+                if not done and self.came == 8:
+                    ask(store, "square-1", "cancel", datetime.now(UTC))
+
+            yield advance
+
+    with (
+        pytest.raises(RunCancelledError),
+        RunLog(store, "square-1", "square", "p", WhileNothingComes()) as log,
+    ):
+        engine_of("ray", progress=log).run(Square(), [*working(8), {"n": 9, "do": "hang"}])
+    (store.root / "go").touch()
+    assert len(complete_lines(store)) == 8
+    assert engine_of("ray").run(Square(), working(9)).done == 8
