@@ -7,10 +7,15 @@ worker in each, and several stages lie in a slot side by side as long as their s
 
 from __future__ import annotations
 
+import fcntl
 import math
+import os
+import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from beholder.engine.environment import worker_environment
@@ -121,6 +126,33 @@ def hosts(demand: Demand, machines: Iterable[Mapping[str, float]], *, cores: flo
             room = min(room, int(memory * machine.get("memory", 0) // (demand.memory_gb * GB)))
         fit += room
     return fit
+
+
+@contextmanager
+def first_alone(name: str, machine: str, run: str) -> Iterator[None]:
+    """Let the first worker on a machine load a stage alone: what it fetches, the others find.
+
+    Parameters
+    ----------
+    name : str
+        The stage's identity.
+    machine : str
+        Id of the machine in the cluster.
+    run : str
+        Of whom the workers are: the next driver's first worker goes ahead alone again.
+    """
+    folder = Path(tempfile.gettempdir()) / f"beholder-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with (folder / f"{name[:16]}-{machine[:16]}.loaded").open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # the system lets go of it when its holder dies
+        file.seek(0)
+        if file.read() == run:
+            fcntl.flock(file, fcntl.LOCK_UN)
+            yield
+            return
+        yield
+        file.truncate(0)
+        file.write(run)
 
 
 class Places(Protocol):

@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from uuid import uuid4
 
 from beholder.engine.cluster import connect, one_line
 from beholder.engine.dispatch import Dispatch, Pool, original, side_by_side
 from beholder.engine.environment import worker_environment
 from beholder.engine.inprocess import Outcome, Worker, identity_of, worker_name
 from beholder.engine.memory import does_not_fit
-from beholder.engine.placement import GB, STEP, Anywhere, Demand, Places, Slots, demand_of, hosts
+from beholder.engine.placement import GB, STEP, Anywhere, Demand, Places, Slots, demand_of, first_alone, hosts
 from beholder.engine.stage import Keyed, Source, Stage
 from beholder.errors import EngineError
 from beholder.store import Store
@@ -29,8 +30,8 @@ MANY = 10**6
 class _Actor:
     """What runs in a worker's process."""
 
-    def __init__(self, stage: Stage, store: Store, gpu_share: float) -> None:
-        self._stage, self._store, self._gpu_share = stage, store, gpu_share
+    def __init__(self, stage: Stage, store: Store, gpu_share: float, run: str) -> None:
+        self._stage, self._store, self._gpu_share, self._run = stage, store, gpu_share, run
         self._worker: Worker | None = None
 
     def start(self) -> tuple[str, str]:
@@ -43,10 +44,12 @@ class _Actor:
                 "a folder or bucket that all machines of the cluster share",
                 "give --store on a shared file system, or a bucket's URL",
             )
+        machine = ray.get_runtime_context().get_node_id()
         if self._worker is None:
             _stay_within(self._gpu_share)
-            self._worker = Worker(self._stage, self._store)
-        return worker_name(), ray.get_runtime_context().get_node_id()
+            with first_alone(identity_of(self._stage), machine, self._run):
+                self._worker = Worker(self._stage, self._store)
+        return worker_name(), machine
 
     def run(self, batch: list[Keyed]) -> list[Outcome]:
         """Outcomes of one batch; errors of items come back as outcomes."""
@@ -95,7 +98,7 @@ class RayPool:
         self._address, self._workers, self._gpu_gb, self._patience = address, workers, gpu_memory_gb, patience
         self._pools: dict[str, Pool] = {}
         self._busy: dict[str, Pool] = {}
-        self._slots = Slots()
+        self._slots, self._name = Slots(), uuid4().hex
         self._started: bool | None = None
 
     def outcomes(
@@ -223,7 +226,9 @@ class RayPool:
             max_restarts=0,
             runtime_env=dict(demand.runtime_env),
         )(_Actor)
-        return Pool(lambda options: actor.options(**options).remote(stage, self.store, share), places, share, memory)
+        return Pool(
+            lambda options: actor.options(**options).remote(stage, self.store, share, self._name), places, share, memory
+        )
 
     def _make_room(self, stage: Stage, share: float, memory: float) -> None:
         """Close warm pools while a new one does not fit beside them: four, a whole GPU, the machines' memory.

@@ -7,7 +7,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -66,9 +66,8 @@ class Square:
                 raise ConnectionError("no route to the device")
         if do == "work":
             time.sleep(0.01)
-        end = time.monotonic() + 60
-        while do == "hang" and not (self.store.root / "go").exists() and time.monotonic() < end:
-            time.sleep(0.01)
+        if do == "hang":
+            wait_for((self.store.root / "go").exists)
         if do == "clash":
             return {"status": "fine"}
         return {"square": float("nan") if do == "nan" else item["n"] ** 2}
@@ -145,6 +144,31 @@ class Here(Square):
         return {"value": os.environ.get(self.variable), "python": sys.executable}
 
 
+class Fetching(Square):
+    """Fetches its weights to its machine if they are not there, which takes a while."""
+
+    def setup(self, store: Store) -> None:
+        import ray
+
+        weights = store.root / f"weights-{ray.get_runtime_context().get_node_id()}"
+        if not weights.exists():
+            note(store, self.name, f"fetch {weights.name}")
+            time.sleep(0.5)
+            weights.touch()
+        super().setup(store)
+
+    def one(self, item: Item) -> Result:
+        wait_for(lambda: len(notes(self.store, self.name, "setup")) >= item["meet"])
+        return super().one(item)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Go on when something has happened, or after a minute."""
+    end = time.monotonic() + 60
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+
+
 class Where(Square):
     """Tells machine and GPU of its worker. An item waits until `meet` workers have loaded; none succeeds on a machine
     that is in the store as `bad`."""
@@ -161,9 +185,7 @@ class Where(Square):
         super().setup(store)
 
     def one(self, item: Item) -> Result:
-        end = time.monotonic() + 60
-        while len(notes(self.store, self.name, "setup")) < item.get("meet", 0) and time.monotonic() < end:
-            time.sleep(0.01)
+        wait_for(lambda: len(notes(self.store, self.name, "setup")) >= item.get("meet", 0))
         if item.get("do") == "bad machine" and self.bad() == self.place["machine"]:
             raise ConnectionError("no route to the device")
         if item.get("do") in ("work", "bad machine"):

@@ -33,7 +33,7 @@ from beholder.engine.progress import Quiet
 from beholder.engine.raypool import RayPool
 from beholder.engine.run import Engine
 from beholder.store import Store
-from stages_for_tests import Square, Where, working
+from stages_for_tests import Fetching, Square, Where, working
 store = Store(sys.argv[1])
 pool = RayPool(store, address=sys.argv[2], workers=eval(sys.argv[3]), gpu_memory_gb=24)
 engine = Engine(store, pool, Quiet(), max_failed=.5)
@@ -105,6 +105,17 @@ for attempt in (
     alone, both = finish(driver(cluster, store, code)).splitlines()
     assert "states 23.5 GB of GPU memory; allowed: 95% of the 24 GB of a GPU here" in alone
     assert "stages side by side state 1.23 of a GPU's memory, the last one 'b'" in both
+
+
+def test_weights_are_fetched_once_on_each_machine(cluster, store):
+    code = """
+engine.run(Fetching(), [{"n": n, "meet": 4} for n in range(40)])
+engine.run(Fetching(), [{"n": n, "meet": 4} for n in range(80)])
+"""
+    finish(driver(cluster, store, code, workers=4))
+    fetched = notes(store, of="fetch")
+    assert len(fetched) == len(set(fetched)) == 2
+    assert len(notes(store, of="setup")) == 4, "four workers, warm in the second run"
 
 
 def test_a_machine_on_which_all_fails_is_left(cluster, store):
