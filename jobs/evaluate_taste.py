@@ -9,9 +9,10 @@ Known people and new images (`seen`), and new people after a few ratings (`unsee
 people on average. Needs `ratings`, `images`, `features` and `prompt_vectors`; with `--data` it reads and embeds them
 first, under names that begin with the data set's. Where there is a table `scores`, each of its scorers is a rung
 `score:<scorer>`. Folds are predicted side by side and kept, so a run that was stopped goes on. Writes the tables
-`ladder`, `differences`, `tie_curve`, `disagreement`, `stability` (where people rated again), `predictions`,
-`predictions_dense`, `taste_fits`, `evaluation_counts` and `evaluation_notes`, and the same as files in `--out`
-(default: `evaluation/` in the store, `evaluation/<data set>/` with `--data`, `release/` in it with `--split release`).
+`ladder`, `differences`, `tie_curve`, `disagreement`, `stability` (where people rated again), `personal_spread` (how far
+models tell people apart), `predictions`, `predictions_dense`, `taste_fits`, `evaluation_counts` and `evaluation_notes`,
+and the same as files in `--out` (default: `evaluation/` in the store, `evaluation/<data set>/` with `--data`, below it
+`release/` with `--split release`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -45,6 +47,7 @@ CSV_TABLES = (
     "tie_curve",
     "disagreement",
     "stability",
+    "personal_spread",
     "taste_fits",
     "evaluation_counts",
     "evaluation_notes",
@@ -153,7 +156,7 @@ def evaluate_dataset(
     return made
 
 
-def show(parts: Sequence[RenderableType]) -> None:
+def show(parts: Sequence[RenderableType | str]) -> None:
     """Print to standard output, wide enough for the tables where nobody says how wide it is."""
     from rich.console import Console
 
@@ -164,15 +167,26 @@ def show(parts: Sequence[RenderableType]) -> None:
 
 def write_files(folder: Path, tables: Tables) -> None:
     """The tables as CSV and Parquet, each replaced whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in (*CSV_TABLES, *PARQUET_TABLES):
-        target = folder / f"{name}.{'csv' if name in CSV_TABLES else 'parquet'}"
-        temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-        if name in CSV_TABLES:
-            tables[name].to_csv(temporary, index=False)
-        else:
+    write_csv(folder, {name: tables[name] for name in CSV_TABLES})
+    for name in PARQUET_TABLES:
+        with _replaced(folder / f"{name}.parquet") as temporary:
             tables[name].to_parquet(temporary, index=False)
-        os.replace(temporary, target)
+
+
+def write_csv(folder: Path, tables: Tables) -> None:
+    """Each table as `<name>.csv`, replaced whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        with _replaced(folder / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False)
+
+
+@contextmanager
+def _replaced(target: Path) -> Generator[Path, None, None]:
+    """A file to write to that takes the place of `target` when it is whole."""
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    yield temporary
+    os.replace(temporary, target)
 
 
 def forecast(plan: Plan) -> Mapping[str, int]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -86,6 +86,7 @@ def evaluate_question(context: Context, question: Question) -> dict[str, pd.Data
     """Predictions by cross-validation, then every table of the report."""
     import pandas as pd
 
+    from beholder.taste.collapse import collapse, spread_frame
     from beholder.taste.fold_tables import score_rungs, with_scores
     from beholder.taste.report import report
 
@@ -100,6 +101,8 @@ def evaluate_question(context: Context, question: Question) -> dict[str, pd.Data
         stream = np.random.default_rng([plan.seed, 3, 1])
         tables = report(found.predictions, found.dense, ratings, report_settings(plan, scorers), stream)
     stability, more = stability_of(context, question, ratings)
+    personal = [name for name in plan.taste.models if name in PERSONAL]
+    spread = spread_frame(collapse(found.predictions, ratings, personal, confidence=plan.analysis.confidence))
     notes = [("data", note) for note in question.left_out]
     notes += [("splits", note) for note in found.notes] + [("stability", note) for note in more]
     return {
@@ -108,6 +111,7 @@ def evaluate_question(context: Context, question: Question) -> dict[str, pd.Data
         "tie_curve": tables.tie_curve,
         "disagreement": tables.disagreement,
         "stability": stability,
+        "personal_spread": spread,
         "predictions": found.predictions,
         "predictions_dense": found.dense,
         "taste_fits": found.fits,
@@ -125,6 +129,11 @@ def folds_of(plan: Plan) -> Folds:
     return Folds(plan.taste.prompt_folds, plan.taste.user_folds, plan.taste.context)
 
 
+def folds_seed(plan: Plan) -> int:
+    """What draws folds, designs and models."""
+    return int(np.random.default_rng([plan.seed, 3, 0]).integers(2**62))
+
+
 def fold_stage(context: Context, question: Question, folds: Folds, *, first_occasion: bool = False) -> PredictFold:
     """The stage that predicts this question's folds, ready in this process too."""
     from beholder.taste.fold_stage import PredictFold, SetTables
@@ -137,15 +146,12 @@ def fold_stage(context: Context, question: Question, folds: Folds, *, first_occa
     names = [*question.inputs, *([] if users is None else [users])]
     ratings, images, features, vectors = question.inputs
     tables = SetTables("", ratings, images, features, vectors, users, tuple(context.digest(name) for name in names))
-    seed = int(np.random.default_rng([context.plan.seed, 3, 0]).integers(2**62))
-    stage = PredictFold((tables,), folds, seed, question.released, first_occasion)
+    stage = PredictFold((tables,), folds, folds_seed(context.plan), question.released, first_occasion)
     stage.setup(context.store)
     return stage
 
 
-def predict_folds(
-    context: Context, stage: PredictFold, models: Sequence[str], label: str, allowed: Allowed | None = None
-) -> Evaluated:
+def predict_folds(context: Context, stage: PredictFold, models: Sequence[str], label: str) -> Evaluated:
     """Every fold by every model, through the ledger; the models in the order given.
 
     Raises
@@ -153,12 +159,25 @@ def predict_folds(
     EngineError
         If a fold could not be predicted.
     """
-    from beholder.taste.fold_stage import EVERYTHING, read_predictions
+    from beholder.taste.fold_stage import EVERYTHING
 
-    may = allowed or EVERYTHING
-    folded = stage.prepared(may)
-    folded.refuse_leaks()
-    run = context.run_stage(stage, stage.items(models, may), label)
+    return predict_variants(context, stage, models, {"": EVERYTHING}, label)[""]
+
+
+def predict_variants(
+    context: Context, stage: PredictFold, models: Sequence[str], variants: Mapping[str, Allowed], label: str
+) -> dict[str, Evaluated]:
+    """As `predict_folds`, for several sets of things that models may use; all their folds side by side."""
+    from beholder.taste.fold_stage import read_predictions
+
+    items: list[dict[str, Any]] = []
+    found: dict[str, list[list[FoldPrediction]]] = {}
+    for name, allowed in variants.items():
+        folded = stage.prepared(allowed)
+        folded.refuse_leaks()
+        items += [item | {"_variant": name} for item in stage.items(models, allowed)]
+        found[name] = [[] for _ in folded.splits]
+    run = context.run_stage(stage, items, label)
     bad = [row for row in run.rows if row["status"] == "failed"]
     if bad:
         raise EngineError(
@@ -166,10 +185,9 @@ def predict_folds(
             f"{bad[0]['item']['fold']}: {bad[0]['error']}",
             remedy="mend the cause, or leave the model out of taste.models",
         )
-    found: list[list[FoldPrediction]] = [[] for _ in folded.splits]
-    for row in run.rows:
-        found[row["item"]["fold"]] += read_predictions(context.store, row)
-    return folded.tables(found)
+    for item, row in zip(items, run.rows, strict=True):
+        found[item["_variant"]][item["fold"]] += read_predictions(context.store, row)
+    return {name: stage.prepared(allowed).tables(found[name]) for name, allowed in variants.items()}
 
 
 def stability_of(context: Context, question: Question, ratings: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

@@ -19,6 +19,7 @@ import numpy as np
 
 from beholder.errors import TableError, UserError
 from beholder.taste.base import FittedModel, Floats, Prediction, Ratings, Strings, TasteModel
+from beholder.taste.collapse import user_vectors, vector_spread
 from beholder.taste.designs import LearnedDesign, Pictures, learn_design
 from beholder.taste.features import Design, Features
 from beholder.taste.fold_tables import Evaluated, fold_notes, fold_tables
@@ -85,6 +86,9 @@ class FoldPrediction:
         Share of the prompts' embeddings that the design's projection predicts for prompts left out; NaN without one.
     inputs : tuple of str
         What the predictions depend on.
+    vector_spread : float
+        How far what the model keeps of people differs between them (`beholder.taste.collapse.vector_spread`); NaN where
+        it keeps no vectors.
     """
 
     model: str
@@ -96,6 +100,7 @@ class FoldPrediction:
     settings: str
     aligned: float
     inputs: tuple[str, ...]
+    vector_spread: float
 
 
 MEAN_PERSON = {"eb_slopes": "eb_population"}
@@ -302,6 +307,7 @@ def predict_fold(
     found = []
     for model in models:
         fitted = model.fit(split.train_ratings, design, np.random.default_rng(list(seed)), people)
+        vectors = user_vectors(fitted)
         known = _acquainted(fitted, split, design, people, personal)
         each = [_expect(fitted, known, user, rows) for user in users.tolist()]
         settings = json.dumps(fitted.state().settings.get("settings", {}), sort_keys=True)
@@ -315,6 +321,7 @@ def predict_fold(
             settings,
             aligned,
             tuple(fitted.inputs),
+            float("nan") if vectors is None else vector_spread(vectors),
         )
         if fitted.name in MEAN_PERSON:
             found.append(_mean_person(fitted, prediction, rows, every))
@@ -358,6 +365,7 @@ def _mean_person(fitted: FittedModel, own: FoldPrediction, rows: Floats, every: 
         sd=np.full(score.shape, np.nan),
         reference=reference,
         inputs=tuple(name for name in own.inputs if name != "user"),
+        vector_spread=float("nan"),
     )
 
 

@@ -206,13 +206,13 @@ def _load(store: Store, one: SetTables, first_occasion: bool) -> _Loaded:
     if one.name:
         # A set without prompts has each image as its own.
         table = table if "prompt_id" in table.columns else table.assign(prompt_id=table["image_id"])
-        table, images, features, vectors = (_named(frame, one.name) for frame in (table, images, features, vectors))
-        users = None if users is None else _named(users, one.name).assign(dataset=one.name)
+        table, images, features, vectors = (named_ids(frame, one.name) for frame in (table, images, features, vectors))
+        users = None if users is None else named_ids(users, one.name).assign(dataset=one.name)
     people = None if users is None else People.from_frame(users).masked()
     return _Loaded(table, Ratings.from_frame(table), pictures_from(images, features, vectors), people)
 
 
-def _named(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+def named_ids(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     """The same rows with the set's name before every id."""
     ids = [c for c in ("user_id", "image_id", "prompt_id") if c in frame.columns]
     return frame.assign(**{c: name + ":" + frame[c].astype(str) for c in ids})
@@ -286,6 +286,7 @@ def pack_predictions(found: Sequence[FoldPrediction]) -> bytes:
             "settings": f.settings,
             "aligned": None if np.isnan(f.aligned) else f.aligned,
             "inputs": list(f.inputs),
+            "vector_spread": None if np.isnan(f.vector_spread) else f.vector_spread,
         }
         for f in found
     ]
@@ -311,6 +312,7 @@ def unpack_predictions(data: bytes) -> list[FoldPrediction]:
             about["settings"],
             float("nan") if about["aligned"] is None else about["aligned"],
             tuple(about["inputs"]),
+            float("nan") if about["vector_spread"] is None else about["vector_spread"],
         )
         for k, about in enumerate(json.loads(header["__metadata__"]["predictions"]))
     ]

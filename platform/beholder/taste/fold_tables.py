@@ -36,8 +36,8 @@ class Evaluated:
         The same columns for every tested user and every tested image of a split.
     fits : DataFrame
         One row a model and fold: numbers of ratings and users, what was estimated (`settings`, JSON), `aligned`, the
-        share of the prompts' embeddings that the projection predicts for prompts left out, and `inputs`, what the
-        predictions depend on.
+        share of the prompts' embeddings that the projection predicts for prompts left out, `inputs`, what the
+        predictions depend on, and `vector_spread`, how far what the model keeps of people differs between them.
     notes : tuple of str
         What was left out and why.
     """
@@ -168,6 +168,7 @@ def _fit_row(fold: int, split: Split, f: FoldPrediction) -> dict[str, object]:
         "aligned": f.aligned,
         "settings": f.settings,
         "inputs": " ".join(f.inputs),
+        "vector_spread": f.vector_spread,
     }
 
 

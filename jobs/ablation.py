@@ -1,0 +1,195 @@
+"""What other data sets, text, demographics and people's own ratings each add to a reward model.
+
+    python jobs/ablation.py --plan jobs/studies/demo.yaml --store store
+    python jobs/ablation.py --data pamela --reader pamela --data para --reader para --store store
+
+The full model uses all there is; each variant leaves one thing out. With several data sets the first one is tested and
+the others only train. All folds of all variants are predicted side by side and kept. Writes the tables `ablation`
+(accuracy of every variant, seen and unseen), `ablation_adds` (what each thing adds, on identical pairs),
+`ablation_gap` (known less new people, on the same images) and `ablation_spread` (how far models tell people apart;
+with several sets, joint training beside training on the first alone), and the same as files in `--out`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from beholder.errors import UserError
+from beholder.evaluation import PERSONAL, Question, folds_of, folds_seed, predict_variants
+from beholder.plans import Plan
+from beholder.readers.registry import RATING_READERS, reader_of
+from beholder.runs import Context, run_job, start
+from evaluate_taste import Source, Tables, embed_dataset, show, write_csv
+
+if TYPE_CHECKING:
+    from beholder.taste.fold_stage import PredictFold, SetTables
+    from beholder.taste.fold_tables import Evaluated
+
+DEFAULT_MODELS = ("eb_slopes", "fusion")
+TABLES = ("ablation", "ablation_adds", "ablation_gap", "ablation_spread")
+STEP_VERSION = 1
+
+
+def run(context: Context, sources: Sequence[Source], models: Sequence[str], out: Path | None = None) -> None:
+    """Predict every variant, compare, print and write the files."""
+    sets = read_sets(context, sources) if sources else (set_tables(context, Question(), ""),)
+    prefix = f"{sets[0].ratings.removesuffix('ratings')}"
+    inputs = [name for one in sets for name in one.tables]
+    context.digests.update((name, context.digest(name)) for name in inputs)
+
+    def compute() -> Tables:
+        return {prefix + name: table for name, table in compare(context, sets, models).items()}
+
+    settings = {"taste": context.plan.taste.model_dump(mode="json"), "seed": context.plan.seed, "models": list(models)}
+    settings["sets"] = [one.name for one in sets]
+    settings["confidence"] = context.plan.analysis.confidence
+    made = context.derive("Ablation", compute, version=STEP_VERSION, inputs=inputs, settings=settings, shown=False)
+    tables = {name.removeprefix(prefix): table for name, table in made.items()}
+    folder = out or context.store.path("evaluation" if not sources else f"evaluation/{prefix.rstrip('_')}")
+    write_csv(folder, {name: tables[name] for name in TABLES})
+    show(summary(tables))
+    print(f"\nFiles: {folder}")
+
+
+def read_sets(context: Context, sources: Sequence[Source]) -> tuple[SetTables, ...]:
+    """Read and embed every data set; their ids begin with their names where there are several."""
+    read = [reader_of(source.reader, source.mapping).read(source.folder) for source in sources]
+    names = [dataset.name for dataset in read]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"two data sets are called {twice[0]!r}", "names that differ", "rename the folder of one")
+    found = []
+    for dataset in read:
+        prefix = f"{dataset.name}_"
+        embed_dataset(context, dataset, prefix)
+        embedded = dataset.ratings["image_id"].isin(context.load(f"{prefix}features")["image_id"])
+        context.save(f"{prefix}ratings", dataset.ratings[embedded].reset_index(drop=True))
+        question = Question(prefix, prefix, f"{prefix}ratings")
+        found.append(set_tables(context, question, dataset.name if len(read) > 1 else ""))
+    return tuple(found)
+
+
+def set_tables(context: Context, question: Question, name: str) -> SetTables:
+    """The tables of one set, with its people where they are told of."""
+    from beholder.taste.fold_stage import SetTables
+
+    ratings, images, features, vectors = question.inputs
+    users = question.users if context.store.has_table(question.users) else None
+    names = [*question.inputs, *([] if users is None else [users])]
+    digests = tuple(context.digest(table) for table in names)
+    return SetTables(name, ratings, images, features, vectors, users, digests)
+
+
+def compare(context: Context, sets: tuple[SetTables, ...], models: Sequence[str]) -> Tables:
+    """Predictions of every variant, and what they show."""
+    from beholder.taste.ablation import ablation_tables, variants
+    from beholder.taste.fold_stage import PredictFold
+
+    stage = PredictFold(sets, folds_of(context.plan), folds_seed(context.plan))
+    stage.setup(context.store)
+    full = stage.prepared()
+    told = full.people is not None and (bool(full.people.demographics) or full.people.profiles is not None)
+    chosen = variants(others=len(sets) > 1, text=full.pictures.texts is not None, demographics=told)
+    found = predict_variants(context, stage, models, chosen, "Ablation: folds")
+    ratings = tested_ratings(stage, context)
+    confidence = context.plan.analysis.confidence
+    tables = ablation_tables({name: made.predictions for name, made in found.items()}, ratings, confidence)
+    return tables | {"ablation_spread": spread(found, ratings, models, confidence)}
+
+
+def tested_ratings(stage: PredictFold, context: Context) -> pd.DataFrame:
+    """The ratings of the set that is tested, under the ids its predictions have."""
+    from beholder.taste.fold_stage import named_ids
+
+    table = context.load(stage.sets[0].ratings)
+    return named_ids(table, stage.sets[0].name) if stage.sets[0].name else table
+
+
+def spread(
+    found: Mapping[str, Evaluated], ratings: pd.DataFrame, models: Sequence[str], confidence: float
+) -> pd.DataFrame:
+    """The collapse check of the full models, against training on the first set alone where there are others."""
+    from beholder.taste.ablation import FULL
+    from beholder.taste.collapse import collapse, spread_frame
+
+    personal = [name for name in models if name in PERSONAL]
+    predictions, against, vectors = found[FULL].predictions, {}, {FULL: found[FULL].fits}
+    if "no_others" in found:
+        alone = found["no_others"].predictions
+        predictions = pd.concat([predictions, alone.assign(model=alone["model"] + "/no_others")], ignore_index=True)
+        against = {name: f"{name}/no_others" for name in personal}
+        vectors["no_others"] = found["no_others"].fits
+    frame = spread_frame(collapse(predictions, ratings, personal, against=against, confidence=confidence))
+    for name, fits in vectors.items():
+        mean = fits.groupby(["model", "split"])["vector_spread"].mean()
+        column = "vector_spread" if name == FULL else "vector_spread_against"
+        frame[column] = [mean.get((row.model, row.split)) for row in frame.itertuples()]
+    return frame
+
+
+def summary(tables: Tables) -> list[str]:
+    """What each thing adds, and what is lost on new people, in lines of text."""
+    lines = ["What each thing adds to the share of pairs ordered right (two-way intervals):"]
+    for row in tables["ablation_adds"].to_dict("records"):
+        what = str(row["variant"]).removeprefix("no_")
+        points = f"{100 * row['estimate']:+.1f} points [{100 * row['ci_low']:+.1f}, {100 * row['ci_high']:+.1f}]"
+        lines.append(f"  {row['model']}, {row['split']}: {what} {points}, p = {row['p_holm']:.3f} (Holm)")
+    lines.append("Known people less new people, same images:")
+    for row in tables["ablation_gap"].to_dict("records"):
+        points = f"{100 * row['estimate']:+.1f} points [{100 * row['ci_low']:+.1f}, {100 * row['ci_high']:+.1f}]"
+        lines.append(f"  {row['model']}, {row['variant']}: {points}")
+    flagged = tables["ablation_spread"]
+    flagged = flagged[flagged["finding"] != "apart"]
+    lines += [f"  {r['model']}, {r['split']}: {r['finding']} towards the average" for r in flagged.to_dict("records")]
+    return lines
+
+
+def forecast(plan: Plan, models: Sequence[str], sources: Sequence[Source]) -> Mapping[str, int]:
+    """At most so many folds are predicted."""
+    folds = plan.taste.prompt_folds * (1 + plan.taste.user_folds)
+    return {"folds": folds * len(models) * (5 if len(sources) > 1 else 4)}
+
+
+def options() -> argparse.ArgumentParser:
+    """The job's own options."""
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    readers, models = ", ".join(RATING_READERS), ", ".join(DEFAULT_MODELS)
+    own.add_argument(
+        "--data", type=Path, action="append", default=[], metavar="DIR", help="a data set; may be repeated"
+    )
+    own.add_argument("--reader", action="append", default=[], metavar="NAME", help=f"who reads each of them: {readers}")
+    own.add_argument("--mapping", type=Path, metavar="FILE", help="for --reader csv: which files and columns hold what")
+    own.add_argument("--model", action="append", metavar="NAME", help=f"a model to take apart ({models})")
+    own.add_argument("--out", type=Path, metavar="DIR", help="where files go (evaluation/ in the store)")
+    return own
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from a command line."""
+    own, _ = options().parse_known_args(argv)
+    models = tuple(own.model or DEFAULT_MODELS)
+
+    def sources() -> list[Source]:
+        if len(own.data) != len(own.reader):
+            raise UserError(f"{len(own.data)} --data and {len(own.reader)} --reader", "one reader for each data set")
+        return [
+            Source(folder, reader, own.mapping if reader == "csv" else None)
+            for folder, reader in zip(own.data, own.reader, strict=True)
+        ]
+
+    def body(context: Context) -> None:
+        run(context, sources(), models, own.out)
+
+    def expected(plan: Plan) -> Mapping[str, int]:
+        return forecast(plan, models, sources())
+
+    return run_job("ablation", __doc__, argv, body, expected, [options()])
+
+
+if __name__ == "__main__":
+    sys.exit(start(main))
