@@ -149,3 +149,8 @@ def test_what_cannot_be_estimated_is_refused() -> None:
         moment_components([1.0, 2.0, 3.0], np.array(["a", "b", "c"]), np.array(["x", "y", "z"]))
     with pytest.raises(TableError, match="NaN"):
         moment_components([1.0, np.nan], np.array(["a", "b"]), np.array(["x", "x"]))
+
+
+@pytest.mark.parametrize(("r", "printed"), [(0.1471, 0.5470), (0.2855, 0.5922), (0.2906, 0.5939), (0.4444, 0.6466)])
+def test_accuracies_that_published_correlations_imply(r: float, printed: float) -> None:
+    assert float(accuracy_from_r(r)) == pytest.approx(printed, abs=5.1e-5)

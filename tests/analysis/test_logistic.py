@@ -166,6 +166,8 @@ def test_tests_and_interval_follow_from_the_fit(draw_votes, rng: np.random.Gener
 def test_marginal_rate() -> None:
     """Quadrature of another kind to eight digits; the usual approximation of the log odds is good to .01."""
     rate = marginal_rate(0.3, 1)
+    assert rate == pytest.approx(0.5617068, abs=5e-8)
+    assert math.log(rate / (1 - rate)) == pytest.approx(0.2480919, abs=5e-8)
     assert math.log(rate / (1 - rate)) == pytest.approx(0.3 / math.sqrt(1.346), abs=0.011)
     for beta, sd in ((0.3, 1.0), (-1.2, 0.4), (2.0, 1.5)):
         exact, _ = integrate.quad(lambda z, b=beta, s=sd: stats.norm.pdf(z) / (1 + math.exp(-(b + s * z))), -12, 12)
