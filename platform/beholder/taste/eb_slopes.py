@@ -143,18 +143,22 @@ class EBSlopes:
         spare: float,
         groups: Groups | None,
     ) -> LinearTaste:
-        variances, q = estimate.variances, 1 + problem.columns
+        variances = estimate.variances
         settings: dict[str, Any] = {"variances": asdict(variances), "shares": shares(problem, variances)}
         if np.isfinite(solution.log_likelihood):
             settings["log_likelihood"] = float(solution.log_likelihood)
         if estimate.steps:
-            settings |= {"steps": estimate.steps, "factors": self.factors, "groups": 0 if groups is None else q}
-        told, newcomer = None, Belief(solution.shared.mean, solution.shared.covariance + estimate.prior.own)
-        population = solution.shared
-        if groups is not None:
+            settings |= {
+                "steps": estimate.steps,
+                "factors": self.factors,
+                "groups": 0 if groups is None else len(groups.shares),
+            }
+        told, population = None, solution.shared
+        if groups is None:
+            newcomer = Belief(population.mean, population.covariance + estimate.prior.own)
+        else:
             told = Told(groups, solution.shared, estimate.prior.own)
-            newcomer = told.belief(groups.shares)
-            population = Belief(newcomer.mean, newcomer.covariance - told.own)
+            population, newcomer = told.average(), told.belief(groups.shares)
         own_noise = np.isfinite(estimate.noise.df)
         return LinearTaste(
             self.name,

@@ -94,9 +94,27 @@ class Told:
     own: Floats
 
     def belief(self, membership: Floats) -> Belief:
-        """About somebody who belongs to the groups to these degrees, shape (G,), and has rated nothing."""
+        """About somebody who belongs to the groups to these degrees, shape (G,), and has rated nothing.
+
+        Degrees between 0 and 1 say how likely each group is: how much groups differ is then part of the doubt.
+        """
+        person = self._at(membership)
+        covariance = person.covariance + self.own
+        departures = self.shared.mean.reshape(-1, len(self.own))[1:]
+        for name in dict.fromkeys(self.groups.demographics):
+            mine = np.array([demographic == name for demographic in self.groups.demographics])
+            likely = membership * mine
+            mean = likely @ departures
+            covariance = covariance + (departures.T * likely) @ departures - np.outer(mean, mean)
+        return Belief(person.mean, covariance)
+
+    def average(self) -> Belief:
+        """About the mean person of the training people."""
+        return self._at(self.groups.shares)
+
+    def _at(self, membership: Floats) -> Belief:
         spread = np.kron(np.r_[1.0, membership], np.eye(len(self.own)))
-        return Belief(spread @ self.shared.mean, spread @ self.shared.covariance @ spread.T + self.own)
+        return Belief(spread @ self.shared.mean, spread @ self.shared.covariance @ spread.T)
 
     def beliefs(self, people: People) -> list[Belief]:
         """About each of these people."""
