@@ -30,6 +30,8 @@ TRANSIENT_STATUS = frozenset({408, 409, 429, 500, 502, 503, 504})
 PRECONDITION_FAILED = 412
 MARK = "put"
 """Metadata of an object that was put if absent: which call made it. Lost answers make clients put it again."""
+PAGE = 1000
+"""Names in one answer to a list, the most that S3 gives."""
 AT_ONCE = 32
 """Objects that are read side by side."""
 
@@ -126,17 +128,17 @@ class Bucket(Storage):
     def names(self, folder: str, suffix: str = "") -> list[str]:
         """See `Storage`."""
         found: list[str] = []
-        after: dict[str, str] = {}
+        after: dict[str, Any] = {"MaxKeys": PAGE}
         bucket, prefix = self._split(f"{folder}/" if folder else "")
         while True:
             page = self._insist(
                 f"list {folder}",
-                lambda after=after: self._fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **after),  # type: ignore[misc]
+                lambda: self._fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **after),
             )
             found += [entry["Key"] for entry in page.get("Contents", ()) if entry["Key"].endswith(suffix)]
             if not page.get("IsTruncated"):
                 break
-            after = {"ContinuationToken": page["NextContinuationToken"]}
+            after["ContinuationToken"] = page["NextContinuationToken"]
         length = len(self._at("")) - len(bucket) - 1
         return sorted(key[length:] for key in found)
 
@@ -181,7 +183,9 @@ class Bucket(Storage):
             except Exception as error:
                 trouble = _trouble(error)
                 if trouble is None:
-                    raise self._refusal(what, error) from error
+                    if (refusal := self._refusal(what, error)) is None:
+                        raise
+                    raise refusal from error
             wait = bound * self._jitter()
             if self._clock() + wait > end:
                 self._gave_up = True
@@ -193,8 +197,8 @@ class Bucket(Storage):
             self._sleep(wait)
             bound = min(2 * bound, LONGEST_WAIT)
 
-    def _refusal(self, what: str, error: Exception) -> Exception:
-        """What the user is told about trouble that does not pass; a missing object and bugs stay as they are."""
+    def _refusal(self, what: str, error: Exception) -> StorageError | None:
+        """What the user is told about trouble that does not pass; None for a missing object and for bugs."""
         from botocore.exceptions import BotoCoreError
 
         code = _code(error)
@@ -209,7 +213,7 @@ class Bucket(Storage):
             return StorageError(
                 f"{self.url}: could not {what}: {_line(error)}", remedy="check the AWS credentials, region and endpoint"
             )
-        return error
+        return None
 
 
 def _say(line: str) -> None:

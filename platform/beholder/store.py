@@ -50,13 +50,25 @@ class Store:
     def __init__(self, root: str | os.PathLike[str], *, patience: float = PATIENCE) -> None:
         self.storage = storage_of(root, patience)
         found = self._format()
-        if found is None and not self.storage.create(MARKER, json.dumps({"format": FORMAT}).encode()):
+        if found is None:
+            self._make()
             found = self._format()
-        if found is not None and found != FORMAT:
+        if found != FORMAT:
             raise StoreError(
                 f"{self.url}/{MARKER} has format {found!r}",
                 f"format {FORMAT}",
                 "use the version of beholder that made it, or another store",
+            )
+
+    def _make(self) -> None:
+        """Write the marker, unless another process was faster; a place that lets it be written twice is no store."""
+        marker = json.dumps({"format": FORMAT}).encode()
+        if self.storage.create(MARKER, marker) and self.storage.create(MARKER, marker):
+            self.storage.delete(MARKER)
+            raise StorageError(
+                f"{self.url} ignores If-None-Match: two runs could write the same object",
+                "a server with conditional puts",
+                "update the server, or use a folder",
             )
 
     def _format(self) -> Any:

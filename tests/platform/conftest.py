@@ -81,6 +81,8 @@ class Proxy(ThreadingHTTPServer):
         self.port, self.troubles, self.released = port, deque(), threading.Event()
         self.concerns = lambda method, path: True
         self.requests: list[tuple[str, str]] = []
+        self.dropped = {"expect"}
+        """Headers that are not passed on, in lower case."""
 
     def trouble(self, method: str, path: str) -> str:
         self.requests.append((method, path))
@@ -102,7 +104,7 @@ class _Passing(BaseHTTPRequestHandler):
             self._answer(503 if trouble == "throttle" else 403, {}, SLOW_DOWN if trouble == "throttle" else DENIED)
             return
         upstream = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
-        kept = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
+        kept = {name: value for name, value in self.headers.items() if name.lower() not in self.server.dropped}
         upstream.request(self.command, self.path, body, kept)
         answer = upstream.getresponse()
         content, headers = answer.read(), dict(answer.getheaders())

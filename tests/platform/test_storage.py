@@ -65,11 +65,14 @@ def test_bucket_answers_as_a_folder_does(bucket, tmp_path, operations):
     assert list(bucket.read_many(names)) == list(folder.read_many(names))
 
 
-def test_names_of_everything(bucket, tmp_path):
+def test_names_of_everything(bucket, bucket_url, tmp_path):
+    whole = Bucket(bucket_url.removesuffix("/studies/one"))
     for storage in (bucket, Folder(tmp_path)):
         storage.write("b/c.json", b"")
         storage.write("a", b"")
         assert storage.names("") == ["a", "b/c.json"]
+    assert whole.names("") == ["studies/one/a", "studies/one/b/c.json"]
+    assert whole.read("studies/one/a") == b""
 
 
 def test_of_many_writers_exactly_one_creates(root):
@@ -203,6 +206,22 @@ def test_lost_answer_of_a_creation_is_no_other_writer(proxy, bucket_url):
     assert [method for method, _ in proxy.requests] == ["PUT", "PUT", "HEAD"]
     proxy.troubles.extend(["throttle"])
     assert not bucket.create("shard", b"mine")
+
+
+def test_server_that_ignores_conditions_is_refused(proxy, bucket_url):
+    proxy.dropped.add("if-none-match")
+    with pytest.raises(StorageError, match=r"ignores If-None-Match: .*; allowed: a server with conditional puts"):
+        Store(bucket_url)
+    assert not Bucket(bucket_url).exists("store.json")
+
+
+def test_more_objects_than_a_page_of_the_list(bucket, monkeypatch):
+    monkeypatch.setattr("beholder.bucket.PAGE", 2)
+    names = [f"many/{number}" for number in range(5)]
+    for name in names:
+        bucket.write(name, name.encode())
+    assert bucket.names("many") == names
+    assert [data.decode() for data in bucket.read_many(names)] == names
 
 
 def test_refused_user_is_told_at_once(proxy, bucket_url):
