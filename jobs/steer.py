@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from beholder.models.stages import RewritePrompts
+from beholder.models.planned import rewriter_stage
 from beholder.plans import Plan
 from beholder.prompts import bare, prompt_id
 from beholder.runs import Context, require, run_job, start
@@ -113,7 +113,7 @@ class Rounds:
     def rewrite(self, requests: Sequence[RewriteRequest]) -> list[list[str]]:
         """The rewrites of each request; none where they failed, and the search goes on with what it has."""
         self._round += 1
-        stage = RewritePrompts(self._context.plan.steer.rewriter, self._context.models)
+        stage = rewriter_stage(self._context.plan.steer.rewriter, self._context.models)
         rows = self._context.run_stage(stage, [r._asdict() for r in requests], f"Round {self._round}: rewrite").rows
         return [row["prompts"] if row["status"] == "ok" else [] for row in rows]
 

@@ -3,8 +3,10 @@
     python jobs/train_taste.py --plan jobs/studies/demo.yaml --store store
 
 Needs `ratings`, `images`, `features` and `prompt_vectors`. Writes `models/<name>/` (safetensors and JSON) and the table
-`trained`, one row a model. The champion is the model that orders new images best for people it knows: by the
-cross-validated accuracy in `ladder` where that is there, else by the accuracy on one held-out fold of prompts.
+`trained`, one row a model, and `trained_differences`, their paired differences on one held-out fold of prompts. The
+champion moves only to a model that surely orders new images better for people it knows (`beholder.taste.champion`): by
+the cross-validated `differences` of the same ratings where they are there, else by the held-out fold. One that only
+looks better becomes the challenger.
 """
 
 from __future__ import annotations
@@ -23,10 +25,11 @@ from beholder.runs import Context, run_job, start
 if TYPE_CHECKING:
     from beholder.taste.base import Ratings
     from beholder.taste.designs import Pictures
+    from beholder.taste.people import People
     from beholder.tracking import TrainingRun
 
 INPUTS = ("ratings", "images", "features", "prompt_vectors")
-STEP_VERSION = 1
+STEP_VERSION = 2
 EXAMPLES = 4
 """Rows of the input example that goes with a logged model."""
 REQUIREMENTS = ("beholder", "numpy", "pandas", "safetensors", "scipy")
@@ -44,7 +47,7 @@ def run(context: Context) -> None:
     context.digests.update((name, context.digest(name)) for name in INPUTS)
     made = context.derive(
         "Train reward models",
-        lambda: {"trained": fit_all(context)},
+        lambda: fit_and_compare(context),
         version=STEP_VERSION,
         inputs=INPUTS,
         settings=settings,
@@ -54,6 +57,11 @@ def run(context: Context) -> None:
 
 def fit_all(context: Context) -> pd.DataFrame:
     """Fit every model of the plan; the `trained` table."""
+    return fit_and_compare(context)["trained"]
+
+
+def fit_and_compare(context: Context) -> dict[str, pd.DataFrame]:
+    """Fit every model of the plan on all ratings, and compare them on a held-out fold: both tables."""
     from beholder.steering.reward import Reward, pictures_of
     from beholder.taste.base import Ratings
     from beholder.taste.designs import learn_design
@@ -61,21 +69,33 @@ def fit_all(context: Context) -> pd.DataFrame:
 
     table, images, features, vectors = (context.load(name) for name in INPUTS)
     ratings, pictures = Ratings.from_frame(table), pictures_of(images, features, vectors)
+    people = people_of(context)
     learned = learn_design(pictures, np.random.default_rng([context.plan.seed, 31]))
-    heldout = heldout_accuracy(context.plan, ratings, pictures)
+    predictions = heldout_predictions(context.plan, ratings, pictures, people)
+    heldout = heldout_accuracy(predictions)
     rows = []
     for name in context.plan.taste.models:
-        model = taste_model(name).fit(ratings, learned.training, np.random.default_rng([context.plan.seed, 32]))
+        model = taste_model(name).fit(ratings, learned.training, np.random.default_rng([context.plan.seed, 32]), people)
         digest = Reward.of(model, learned).save(model_folder(context, name))
         noise = model.predict_population(learned.training.matrix[:1]).noise_sd
         counts = {"n_ratings": len(ratings), "n_users": len(model.user_ids), "n_images": len(ratings.images())}
         rows.append({"model": name, "digest": digest, "heldout_accuracy": heldout[name], "noise_sd": noise, **counts})
-    return pd.DataFrame(rows).assign(mlflow_run_id="")
+    differences = heldout_differences(predictions, context.plan.analysis.confidence)
+    return {"trained": pd.DataFrame(rows).assign(mlflow_run_id=""), "trained_differences": differences}
 
 
-def heldout_accuracy(plan: Plan, ratings: Ratings, pictures: Pictures) -> dict[str, float]:
-    """User-level accuracy of each model on the first fold of prompts, when it has seen the other folds only."""
-    from analysis.pairs import user_accuracy
+def people_of(context: Context) -> People | None:
+    """What models are told of people, where the plan says so."""
+    from beholder.taste.people import People
+
+    return People.from_frame(context.load("users")).masked() if context.plan.taste.demographics else None
+
+
+def heldout_predictions(plan: Plan, ratings: Ratings, pictures: Pictures, people: People | None) -> pd.DataFrame:
+    """What each model predicts on the first fold of prompts, when it has seen the other folds only.
+
+    Columns `model, user_id, image_id, prompt_id, score` and `rating`, one row a model and test rating.
+    """
     from beholder.taste.designs import learn_design
     from beholder.taste.evaluate import predict_fold
     from beholder.taste.registry import taste_model
@@ -87,39 +107,74 @@ def heldout_accuracy(plan: Plan, ratings: Ratings, pictures: Pictures) -> dict[s
         pictures.take(~np.isin(pictures.prompt_ids, split.held_out)), np.random.default_rng([plan.seed, 34])
     )
     models = [taste_model(name) for name in plan.taste.models]
-    test, accuracies = split.test_ratings, {}
-    for found in predict_fold(split, pictures, seen, models, [plan.seed, 35]):
-        column = np.searchsorted(found.images, test.image_id)
-        each = []
-        for row, user in enumerate(found.users.tolist()):
-            mine = test.user_id == user
-            each.append(user_accuracy(test.score[mine], found.score[row, column[mine]]).accuracy)
-        accuracies[found.model] = float(np.nanmean(each))
+    test, frames = split.test_ratings, []
+    ids = {"user_id": test.user_id, "image_id": test.image_id, "prompt_id": test.prompt_id, "rating": test.score}
+    for found in predict_fold(split, pictures, seen, models, [plan.seed, 35], people):
+        row, column = (np.searchsorted(a, b) for a, b in ((found.users, test.user_id), (found.images, test.image_id)))
+        frames.append(pd.DataFrame(ids).assign(model=found.model, score=found.score[row, column]))
+    return pd.concat(frames, ignore_index=True)
+
+
+def heldout_accuracy(predictions: pd.DataFrame) -> dict[str, float]:
+    """User-level accuracy of each model."""
+    from analysis.pairs import user_accuracy
+
+    accuracies = {}
+    for name, mine in predictions.groupby("model", sort=False):
+        each = [user_accuracy(own["rating"], own["score"]).accuracy for _, own in mine.groupby("user_id")]
+        accuracies[str(name)] = float(np.nanmean(each))
     return accuracies
 
 
-def champion(context: Context, trained: pd.DataFrame) -> tuple[str, str]:
-    """The best model and the criterion that chose it; of equals the one that stands first in the plan."""
+def heldout_differences(predictions: pd.DataFrame, confidence: float) -> pd.DataFrame:
+    """Paired differences of accuracy on the held-out fold, with intervals over users and prompts."""
+    from analysis.accuracy import accuracy
+
+    columns = ["a", "b", "estimate", "ci_low", "ci_high", "p", "n_users", "n_images"]
+    key = ["user_id", "image_id"]
+    ratings = predictions[[*key, "prompt_id", "rating"]].rename(columns={"rating": "score"}).drop_duplicates(key)
+    once = predictions.drop_duplicates(["model", *key])[["model", *key, "score"]]
+    found = accuracy(
+        once, ratings.astype({"score": int}), items="prompt", min_pairs=1, min_images=2, confidence=confidence
+    )
+    return pd.DataFrame([vars(d) for d in found.differences], columns=columns)
+
+
+def evidence_of(context: Context, trained: pd.DataFrame) -> tuple[dict[str, float], pd.DataFrame, str]:
+    """Accuracies, differences, and what they are: cross-validated on these ratings, or one held-out fold."""
     names = list(trained["model"])
-    if context.store.has_table("ladder"):
-        ladder = context.store.read_table("ladder")
-        level = ladder[(ladder["split"] == "seen") & (ladder["level"] == "user") & ladder["model"].isin(names)]
-        if set(level["model"]) == set(names):
-            accuracy = level.set_index("model").loc[names, "accuracy"].to_numpy(float)
-            return names[int(np.argmax(accuracy))], "cross-validated accuracy, user level, seen users"
-    best = int(np.argmax(trained["heldout_accuracy"].to_numpy(float)))
-    return names[best], "accuracy on one held-out fold of prompts, user level, seen users"
+    if is_fresh(context, "ladder") and is_fresh(context, "differences"):
+        ladder, differences = (
+            frame[(frame["split"] == "seen") & (frame["level"] == "user")]
+            for frame in (context.store.read_table("ladder"), context.store.read_table("differences"))
+        )
+        measured = ladder[ladder["model"].isin(names)].set_index("model")["accuracy"].dropna()
+        if set(measured.index) == set(names):
+            return measured.to_dict(), differences, "cross-validated accuracy, user level, known people"
+    measured = trained.set_index("model")["heldout_accuracy"]
+    differences = context.store.read_table("trained_differences")
+    return measured.to_dict(), differences, "accuracy on one held-out fold of prompts, user level, known people"
+
+
+def is_fresh(context: Context, table: str) -> bool:
+    """Whether a table is there and was made from the ratings as they are now."""
+    record = context.store.read_record(f"table-{table}")
+    if record is None or not context.store.has_table(table):
+        return False
+    return bool(record["inputs"].get("ratings") == context.digest("ratings"))
 
 
 def track(context: Context, trained: pd.DataFrame) -> None:
-    """Log what is not logged yet and point the alias at the champion; MLflow is loaded only if there is need."""
-    from beholder.records import key_of
-    from beholder.tracking import Tracker, tracking_uri
+    """Log what is not logged yet and let the paired test move the aliases; MLflow is loaded only if there is need."""
+    from beholder.records import key_of, table_digest
+    from beholder.taste.champion import choose
+    from beholder.tracking import CHALLENGER, Tracker, tracking_uri
 
-    best, criterion = champion(context, trained)
-    name = f"beholder-{context.plan.name}"
-    wanted = {"trained": context.digest("trained"), "name": name, "champion": best}
-    key = key_of(wanted | {"criterion": criterion})
+    accuracy, differences, evidence = evidence_of(context, trained)
+    name, curves = f"beholder-{context.plan.name}", "tie_curve" if is_fresh(context, "tie_curve") else None
+    wanted = {"trained": context.digest("trained"), "name": name, "evidence": evidence}
+    wanted |= {"differences": table_digest(differences), "curves": context.digest(curves) if curves else None}
+    key = key_of(wanted)
     where = tracking_uri(context.store).replace(str(context.store.root), "STORE")
     record = context.store.read_record("tracking")
     if record and record["key"] == key and record["uri"] == where and is_there(context):
@@ -128,13 +183,18 @@ def track(context: Context, trained: pd.DataFrame) -> None:
         tracker = Tracker(context.store, name)
         rows = trained.to_dict("records")
         logged = {str(row["model"]): tracker.log(training_run(context, row)) for row in rows}
-        tracker.promote(logged[best].version)
+        choice = choose(list(logged), accuracy, differences, tracker.model_of(), evidence)
+        if choice.champion in logged:  # retrained on these ratings, the same model takes its own place
+            tracker.promote(logged[choice.champion].version, reason=choice.reason)
+        if choice.challenger is None:
+            tracker.withdraw(CHALLENGER)
+        else:
+            tracker.promote(logged[choice.challenger].version, CHALLENGER, choice.reason)
     runs = trained.assign(mlflow_run_id=[logged[model].run_id for model in trained["model"]])
     context.save("trained", runs, INPUTS)
     models = {model: {"run_id": found.run_id, "version": found.version} for model, found in logged.items()}
-    context.store.write_record(
-        "tracking", wanted | {"key": key, "uri": where, "criterion": criterion, "models": models}
-    )
+    chosen = {"champion": choice.champion, "challenger": choice.challenger, "criterion": choice.reason}
+    context.store.write_record("tracking", wanted | chosen | {"key": key, "uri": where, "models": models})
 
 
 def is_there(context: Context) -> bool:
@@ -159,17 +219,45 @@ def training_run(context: Context, row: Mapping[Hashable, object]) -> TrainingRu
     found = loaded.predict(example["user_id"].to_numpy(str), loaded.design(raw))
     answer = pd.DataFrame({"mean": found.mean, "sd": found.sd})
     plan, metrics = context.plan, ("heldout_accuracy", "noise_sd")
-    params = {"model": str(row["model"]), "seed": str(plan.seed), "encoder": plan.embed.encoder}
+    params = {"model": str(row["model"]), "seed": str(plan.seed), "encoder": plan.embed.encoder_name}
     params |= {name: str(row[name]) for name in ("n_ratings", "n_users", "n_images")}
     return TrainingRun(
         name=str(row["model"]),
         params=params,
-        metrics={name: float(str(row[name])) for name in metrics},
+        metrics={name: float(str(row[name])) for name in metrics} | ladder_metrics(context, str(row["model"])),
         tags={"plan": plan.name, "plan_hash": plan.hash},
         data={name: context.digest(name) for name in INPUTS},
         model=ServedModel(Path(reward.__file__).with_name("served_reward.py"), folder, example, answer, REQUIREMENTS),
         model_digest=str(row["digest"]),
+        curves=tie_curves(context, str(row["model"])),
     )
+
+
+def ladder_metrics(context: Context, model: str) -> dict[str, float]:
+    """Cross-validated accuracies with their intervals, by split and level, where these ratings were evaluated."""
+    if not is_fresh(context, "ladder"):
+        return {}
+    ladder = context.store.read_table("ladder")
+    found = {
+        f"{row['split']}.{row['level']}.{name}": float(row[name])
+        for row in ladder[ladder["model"] == model].to_dict("records")
+        for name in ("accuracy", "ci_low", "ci_high", "srocc", "plcc")
+    }
+    return {name: value for name, value in found.items() if np.isfinite(value)}
+
+
+def tie_curves(context: Context, model: str) -> dict[str, dict[int, float]]:
+    """Accuracy by tie margin, by split, where these ratings were evaluated."""
+    if not is_fresh(context, "tie_curve"):
+        return {}
+    curve = context.store.read_table("tie_curve")
+    mine = curve[(curve["model"] == model) & np.isfinite(curve["accuracy"])]
+    return {
+        f"{split}.accuracy_beyond_margin": {
+            int(m): float(a) for m, a in zip(rows["margin"], rows["accuracy"], strict=True)
+        }
+        for split, rows in mine.groupby("split")
+    }
 
 
 def forecast(plan: Plan) -> Mapping[str, int]:

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from analysis.plan import AnalysisPlan
 from beholder.errors import PlanError, UserError
-from beholder.models.entries import AnyScorer, EncoderEntry, GeneratorEntry, TextEncoderEntry
+from beholder.models.entries import AnyScorer, EncoderEntry, GeneratorEntry, PrecomputedEntry, TextEncoderEntry
 from beholder.records import key_of
 from beholder.sections import Count, Section, Share, explain
 
@@ -51,6 +51,13 @@ class Embed(Section):
     batch_size: Count = 8
     text_encoder: TextEncoderEntry | None = None
     """For prompts; none: the embedded MiniLM."""
+
+    @property
+    def encoder_name(self) -> str:
+        """The image encoder's id in the catalogue."""
+        if isinstance(self.encoder, str):
+            return self.encoder
+        return "precomputed" if isinstance(self.encoder, PrecomputedEntry) else self.encoder.model
 
 
 class Score(Section):

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from beholder.models.canary import SHIPPED, Probe, Verdict, check, image_encoder_probe, text_encoder_probe
-from beholder.models.configured import Named, embedded_identity
+from beholder.models.configured import Named, NextToken, embedded_identity
 from beholder.models.interfaces import Needs
-from beholder.models.stages import EmbedImages, EmbedTexts, GenerateScenes
+from beholder.models.rewriters.smollm import SmolLM
+from beholder.models.stages import EmbedImages, EmbedTexts, GenerateScenes, RewritePrompts
 from beholder.models.weights import cache_folder
 from beholder.store import Store
 
@@ -45,7 +46,7 @@ class Checked:
     Parameters
     ----------
     stage : stage
-        One with a method `canary`, or one of the embedded encoders'.
+        One with a method `canary`, or one of the embedded models'.
     models : str
         Folder of the model cache; records lie in its `canary/`, besides those that ship.
     allow_unrecorded : bool
@@ -98,6 +99,10 @@ def probe_of(stage: Any) -> Probe:
         return image_encoder_probe("efficientnet_lite0", Named(recorded, identity))
     if isinstance(stage, EmbedTexts | GenerateScenes) and stage._encoder is not None:
         return text_encoder_probe("minilm", Named(stage._encoder, embedded_identity("minilm", Path(stage.models))))
+    if isinstance(stage, RewritePrompts) and isinstance(stage._rewriter, SmolLM):
+        return text_encoder_probe(
+            "smollm2", NextToken(stage._rewriter, embedded_identity("smollm2", Path(stage.models)))
+        )
     if not hasattr(stage, "canary"):
         raise TypeError(f"stage {type(stage).__name__} has no canary")
     probe: Probe = stage.canary()

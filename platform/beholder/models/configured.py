@@ -16,13 +16,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from beholder.errors import UserError
 from beholder.models import weights
 from beholder.models.canary import Probe, generator_probe, image_encoder_probe, scorer_probe, text_encoder_probe
 from beholder.models.checkpoints import Checkpoint
 from beholder.models.computing import Computing
+
+if TYPE_CHECKING:
+    from beholder.models.rewriters.smollm import SmolLM
 
 ROLES = ("generator", "image encoder", "text encoder", "sentence encoder", "scorer")
 EMBEDDED = ("efficientnet_lite0", "minilm", "smollm2")
@@ -171,7 +174,9 @@ def embedded_probe(name: str, cache: Path | str | None = None) -> Probe:
         from beholder.models.encoders.minilm import MiniLM
 
         return text_encoder_probe(name, Named(MiniLM(folder), identity))
-    return text_encoder_probe(name, _NextToken(folder, identity))
+    from beholder.models.rewriters.smollm import SmolLM
+
+    return text_encoder_probe(name, NextToken(SmolLM(folder), identity))
 
 
 class Named:
@@ -185,21 +190,14 @@ class Named:
         return self._identity
 
 
-class _NextToken:
-    """A language model as an encoder for its canary: scores of the next token after each text."""
+class NextToken:
+    """The language model of a rewriter as an encoder for its canary: scores of the next token after each text."""
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        torch.set_num_threads(1)
-        self._identity = identity
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self._network = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
-        ).eval()
+    def __init__(self, rewriter: SmolLM, identity: Mapping[str, Any]) -> None:
+        self._identity, self._tokenizer, self._network = identity, rewriter._tokenizer, rewriter._network
 
     def identity(self) -> Mapping[str, Any]:
+        """The identity given."""
         return self._identity
 
     def encode(self, inputs: Any) -> Any:

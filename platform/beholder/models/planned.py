@@ -22,7 +22,7 @@ from beholder.models.entries import (
 from beholder.models.interfaces import Needs
 from beholder.models.scorers import scorer_spec
 from beholder.models.scorers.environments import PLATFORM, environment
-from beholder.models.stages import EmbedImages, EmbedTexts, GenerateScenes
+from beholder.models.stages import EmbedImages, EmbedTexts, GenerateScenes, RewritePrompts
 
 if TYPE_CHECKING:
     from beholder.engine.stage import Stage
@@ -74,6 +74,12 @@ def text_encoder_stage(entry: TextEncoderEntry | None, models: str) -> Stage:
 
     settings = configured(text_encoder_settings(entry)).settings
     return _checked(EncodeTexts(settings, _needs(entry), entry.offline), entry, models)
+
+
+def rewriter_stage(rewriter: Literal["smollm2", "phrases"], models: str) -> Stage:
+    """`{prompt, base, n, seed}` -> `prompts`; phrases are put together without a network."""
+    stage = RewritePrompts(rewriter, models)
+    return stage if rewriter == "phrases" else Checked(stage, models)
 
 
 def scorer_stage(entry: Literal["statistics"] | ScorerEntry | PythonEntry, models: str) -> Stage:

@@ -14,19 +14,20 @@ from PIL import Image
 
 from beholder.models.canary import BATCHES, CanaryError, record
 from beholder.models.checked_stage import Checked
-from beholder.models.configured import configured
+from beholder.models.configured import EMBEDDED, configured
 from beholder.models.entries import ImageEncoderEntry, PipelineEntry, ScorerEntry, TextEncoderEntry
 from beholder.models.planned import (
     generator_settings,
     generator_stage,
     image_encoder_settings,
     image_encoder_stage,
+    rewriter_stage,
     scorer_settings,
     scorer_stage,
     text_encoder_settings,
     text_encoder_stage,
 )
-from beholder.models.stages import EmbedImages, EmbedTexts, GenerateScenes
+from beholder.models.stages import EmbedImages, EmbedTexts, GenerateScenes, RewritePrompts
 from beholder.records import pack, unpack
 from beholder.store import Store
 
@@ -125,17 +126,19 @@ def test_a_worker_with_another_model_is_refused_by_name(
 @pytest.mark.models
 def test_embedded_models_of_old_plans_are_asked_too(engine_of: Any, store: Store) -> None:
     """At any input size: the loaded network answers as it was recorded."""
-    if not (CACHE / "minilm").is_dir() and os.environ.get("CI") != "true":
-        pytest.skip(f"no minilm in {CACHE}")
+    if not all((CACHE / name).is_dir() for name in EMBEDDED) and os.environ.get("CI") != "true":
+        pytest.skip(f"not all of {EMBEDDED} in {CACHE}")
     with_pictures(store)
     where = str(CACHE)
     stages = [
         generator_stage("scenes", 64, 2, where),
         image_encoder_stage("efficientnet_lite0", 96, 2, where),
         text_encoder_stage(None, where),
+        rewriter_stage("smollm2", where),
     ]
-    kinds = (GenerateScenes, EmbedImages, EmbedTexts)
-    items = [{"prompt": "fog", "seed": 1}, {"image": "1", "_path": "1.png"}, {"text": "fog"}]
+    kinds = (GenerateScenes, EmbedImages, EmbedTexts, RewritePrompts)
+    rewrite = {"prompt": "fog", "base": "fog", "n": 1, "seed": 1}
+    items = [{"prompt": "fog", "seed": 1}, {"image": "1", "_path": "1.png"}, {"text": "fog"}, rewrite]
     for stage, kind, item in zip(stages, kinds, items, strict=True):
         assert isinstance(stage, Checked)
         assert isinstance(stage.stage, kind)
