@@ -14,14 +14,13 @@ import numpy as np
 
 from beholder.taste.fold_levels import on_one_level
 from beholder.taste.neighbours import PUBLISHED_NEIGHBOURS, PUBLISHED_SHOWN
-from beholder.taste.newcomers import POSTERIOR, POSTERIOR_CHOSEN, Sweep
+from beholder.taste.newcomers import POSTERIOR, POSTERIOR_CHOSEN, SETTING, Sweep
 from beholder.taste.splits import Split
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CENTRED, PUBLISHED = "neighbours", "neighbours_published"
-SETTING = ["method", "shown", "neighbours"]
 
 
 def levelled(folds: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 REFERENCE_IMAGES = 200
 """Images whose mean prediction puts the folds on one level."""
 POSTERIOR, POSTERIOR_CHOSEN = "posterior", "posterior_chosen"
+SETTING = ["method", "shown", "neighbours"]
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def predict_newcomers(
     Returns
     -------
     DataFrame
-        `method, shown, neighbours, user_id, image_id, fold_score, sd, reference`, one row a setting and test rating;
+        `method, shown, neighbours, user_id, image_id, fold_score, sd, reference`, one row a setting and tested pair;
         `neighbours` is 0 where there are none.
     """
     import pandas as pd
@@ -115,7 +116,8 @@ def predict_newcomers(
             for k in sweep.neighbours:
                 known.append(((model.name, n, k), replace(model, neighbours=k).adapt(first, design, told)))
         frames += [_frame(setting, one, test, design, reference) for setting, one in known]
-    return pd.concat(frames, ignore_index=True)
+    # Who rated an image twice is predicted once.
+    return pd.concat(frames, ignore_index=True).drop_duplicates([*SETTING, "user_id", "image_id"], ignore_index=True)
 
 
 def _frame(
