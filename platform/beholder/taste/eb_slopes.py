@@ -10,6 +10,7 @@ The model is in `beholder.taste.eb_likelihood`. Choices, each made by held-out p
   the consensus, was tried with in-sample and with cross-fitted values: correlation with the true utility .50-.55
   without it, .48-.53 and .43-.54 with it (50 people, 30 or 45 ratings); it helped (.58 to .60) only with 140 ratings a
   person. It is left out.
+* Factors, own noise and demographics are options, off by default: `docs/taste.md` says in figures where each helps.
 """
 
 from __future__ import annotations
