@@ -17,7 +17,9 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from beholder.engine.inprocess import InProcess
 from beholder.engine.ledger import Ledger
@@ -80,25 +82,49 @@ def main() -> None:
     if given.compute:
         compute(given.compute[0], int(given.compute[1]))
         return
+    few, many = 10_000, given.items
     with tempfile.TemporaryDirectory() as folder:
-        for count in (10_000, given.items):
-            place = str(Path(folder) / str(count))
-            for what in ("compute", "find all done"):
-                line = subprocess.run(
-                    [sys.executable, __file__, "--compute", place, str(count)],
-                    capture_output=True,
-                    text=True,
-                    check=True,
-                ).stdout.split()
-                print(
-                    f"{count:>9,} items, {what:<13}: {line[0]:>7} s ({line[1]}), {line[2]} found, {line[3]} computed, "
-                    f"{line[4]} MB above {line[5]} MB"
-                )
+        runs = {
+            (what, count): measured(str(Path(folder) / str(count)), count)
+            for count in (few, many)
+            for what in ("compute", "find all done")
+        }
         began = time.process_time()
-        ledger = Ledger(Store(Path(folder) / str(given.items)), "name")
+        ledger = Ledger(Store(Path(folder) / str(many)), "name")
         seconds = time.process_time() - began
-        entry = ledger._entries.itemsize
-        print(f"opening the ledger of {len(ledger):,} rows: {seconds:.2f} s, {entry} bytes a key; peak {peak():.0f} MB")
+    for (what, count), run in runs.items():
+        print(
+            f"{count:>9,} items, {what:<13}: {run.seconds:>7.2f} s ({run.wall:.2f}), {run.found} found, "
+            f"{run.computed} computed, {run.above:.0f} MB above {run.start:.0f} MB"
+        )
+    entry, short = ledger._entries.itemsize, np.dtype("S16").itemsize
+    print(f"opening the ledger of {len(ledger):,} rows: {seconds:.2f} s")
+    print(f"key set: {entry + short} bytes an item ({entry} in the index, {short} in the plan's keys); allowed 64")
+    for what in ("compute", "find all done"):
+        grown = runs[what, many].above - runs[what, few].above
+        rest = grown - (entry + short) * (many - few) / 2**20
+        print(f"{what}: {grown:.0f} MB more than for {few:,} items, {rest:.0f} beyond the key set; allowed 100")
+    last = runs["find all done", many]
+    print(f"start-up: {last.seconds:.2f} s and {last.start + last.above:.0f} MB; allowed 5 s and 1,000 MB")
+
+
+class Measured(NamedTuple):
+    """One run: seconds of CPU and of the clock, items, and MB."""
+
+    seconds: float
+    wall: float
+    found: int
+    computed: int
+    above: float
+    start: float
+
+
+def measured(place: str, count: int) -> Measured:
+    """Run in a process of its own."""
+    line = subprocess.run(
+        [sys.executable, __file__, "--compute", place, str(count)], capture_output=True, text=True, check=True
+    ).stdout.split()
+    return Measured(float(line[0]), float(line[1]), int(line[2]), int(line[3]), float(line[4]), float(line[5]))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ Keys = NDArray[np.bytes_]
 
 BLOCK = 4 * 2**20
 """Bytes of a shard that are indexed at a time."""
-RECENT = 65_536
+RECENT = 16_384
 """New entries are taken into the sorted ones when there are so many."""
 _ENTRY = np.dtype(
     [("key", "S16"), ("offset", "<u8"), ("length", "<u4"), ("shard", "<u4"), ("attempt", "<u2"), ("failed", "?")],
@@ -61,8 +61,7 @@ class Ledger:
         self._source = store.shards(stage)
         self._shards = self._source.files()
         self._files: dict[int, int] = {}
-        entries = [_index_shard(shard, number) for number, shard in enumerate(self._shards)]
-        self._entries = self._settle(np.concatenate(entries) if entries else np.empty(0, _ENTRY))
+        self._entries = self._settle(_index(self._shards))
         self._recent: dict[bytes, tuple[int, int, int, int, bool]] = {}
         self._writer: ShardWriter | None = None
         self._end = 0
@@ -198,17 +197,22 @@ def _rank(attempt: int, failed: bool) -> tuple[bool, int]:
     return failed, -attempt if failed else 0
 
 
-def _index_shard(path: Path, shard: int) -> NDArray[np.void]:
+def _index(shards: Sequence[Path]) -> NDArray[np.void]:
+    """Entries of all shards; put together once, since they are most of what a long plan takes."""
+    parts = [part for number, shard in enumerate(shards) for part in _index_shard(shard, number)]
+    return np.concatenate(parts) if parts else np.empty(0, _ENTRY)
+
+
+def _index_shard(path: Path, shard: int) -> Iterator[NDArray[np.void]]:
     """Entries of one shard, in its order, block by block; a line cut off at the end by a kill is skipped."""
-    parts, begin, rest = [np.empty(0, _ENTRY)], 0, b""
+    begin, rest = 0, b""
     with path.open("rb") as file:
         while block := file.read(BLOCK):
             lines, newline, cut = (rest + block).rpartition(b"\n")
             if newline:
-                parts.append(_index_lines(lines + newline, shard, begin))
+                yield _index_lines(lines + newline, shard, begin)
                 begin += len(lines) + 1
             rest = cut
-    return np.concatenate(parts)
 
 
 def _index_lines(data: bytes, shard: int, begin: int) -> NDArray[np.void]:
