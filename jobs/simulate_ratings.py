@@ -17,7 +17,7 @@ import pandas as pd
 
 from beholder.models.stages import read_image
 from beholder.plans import Plan
-from beholder.runs import Context, run_job, start
+from beholder.runs import Context, require, run_job, start
 from beholder.simulate import Raters, Settings, World, assign, pixel_measures, rate, scene_arrays, taste_truth
 
 
@@ -33,6 +33,10 @@ def raters_of(plan: Plan) -> Raters:
 
 def true_parts(context: Context, raters: Raters, images: pd.DataFrame) -> dict[str, np.ndarray]:
     """True utility of `images` (`scene`, `path`) for every rater, in parts; each (raters, images)."""
+    known = bool(images["scene"].notna().all())
+    require(
+        known, "simulated people know the taste of scenes only", "set generate.generator to scenes, or let people rate"
+    )
     scene, subject = scene_arrays(images["scene"])
     pixels = np.stack([pixel_measures(read_image(context.store, path)) for path in images["path"]])
     return raters.parts(scene, subject, pixels)

@@ -126,6 +126,31 @@ def test_hosted_pictures_keep_to_the_budget_over_runs_and_refusals_are_told(
     assert again.digests == richer.digests
 
 
+@pytest.mark.models
+def test_hosted_pictures_are_embedded_and_scored_as_they_come(
+    rated_study: TinyStudy, hosted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import hosted_server
+
+    import score
+
+    small = hosted_server.picture_of
+    monkeypatch.setattr(hosted_server, "picture_of", lambda prompt: np.tile(small(prompt), (2, 2, 1)))
+
+    entry = {
+        "service": "openai", "model": "painter", "price": 0.04, "budget": 1.0, "per_minute": 1e6, "concurrency": 2,
+        "address": hosted.address,
+    }  # fmt: skip
+    more = [setting("generate.generator", entry), setting("score.scorers", ["statistics"])]
+    context = at(rated_study, tmp_path / "store").context(*FEW, *more)
+    with context.engine:
+        score.stream(context)
+    images, scores = context.store.read_table("images"), context.store.read_table("scores")
+    assert list(scores["image_id"]) == list(images["image_id"])
+    assert list(context.store.read_table("features")["image_id"]) == list(images["image_id"])
+    assert len(hosted.asked) == len(images) == 8
+
+
 def test_a_missing_key_is_one_line(
     rated_study: TinyStudy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

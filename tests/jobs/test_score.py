@@ -35,6 +35,7 @@ MINE = """
 def score(images, prompts, power):
     return [float(image.mean()) ** power + len(prompt) for image, prompt in zip(images, prompts)]
 """
+CPU = {"device": "cpu", "dtype": "float32"}
 TABLES = ("prompts", "images", "features", "prompt_vectors", "image_statistics", "scores")
 
 
@@ -52,7 +53,7 @@ def mine(tmp_path: Path) -> Path:
 
 
 def scorers(clip: Path, mine: Path, **clip_more: Any) -> list[Any]:
-    network = {"model": "clip_similarity", "checkpoint": str(clip), "device": "cpu", "dtype": "float32"}
+    network = {"model": "clip_similarity", "checkpoint": str(clip)} | CPU
     own = {"file": str(mine), "needs_prompt": True, "options": {"power": 0.5}}
     return ["statistics", network | {"name": "clip", "not_recorded": "allow"} | clip_more, own]
 
@@ -196,10 +197,14 @@ def test_a_scorer_nobody_recorded_is_refused_unless_the_plan_allows_it(
         ({"score.scorers": ["statistic"]}, "no scorer 'statistic', did you mean 'statistics'"),
         ({"score.scorers": [{"file": "nowhere.py"}]}, "no scorer file"),
         (
-            {"score.scorers": [{"model": "hpsv2", "checkpoint": "nowhere/at", "device": "cpu", "dtype": "float32"}]},
+            {"score.scorers": [{"model": "hpsv2", "checkpoint": "nowhere/at"} | CPU]},
             "revision None of nowhere/at",
         ),
         ({"score.scorers": ["own environment"]}, "run the scorer on Ray"),
+        (
+            {"score.scorers": [{"model": "pickscore", "revision": "0" * 40, "offline": True} | CPU]},
+            "is not in the cache and the hub was not reached",
+        ),
     ],
 )
 def test_mistakes_are_one_line(
