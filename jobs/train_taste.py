@@ -150,10 +150,15 @@ def evidence_of(context: Context, trained: pd.DataFrame) -> tuple[dict[str, floa
         )
         measured = ladder[ladder["model"].isin(names)].set_index("model")["accuracy"].dropna()
         if set(measured.index) == set(names):
-            return measured.to_dict(), differences, "cross-validated accuracy, user level, known people"
+            return accuracies(measured), differences, "cross-validated accuracy, user level, known people"
     measured = trained.set_index("model")["heldout_accuracy"]
     differences = context.store.read_table("trained_differences")
-    return measured.to_dict(), differences, "accuracy on one held-out fold of prompts, user level, known people"
+    return accuracies(measured), differences, "accuracy on one held-out fold of prompts, user level, known people"
+
+
+def accuracies(measured: pd.Series) -> dict[str, float]:
+    """By model."""
+    return {str(name): float(value) for name, value in measured.items()}
 
 
 def is_fresh(context: Context, table: str) -> bool:
@@ -171,9 +176,10 @@ def track(context: Context, trained: pd.DataFrame) -> None:
     from beholder.tracking import CHALLENGER, Tracker, tracking_uri
 
     accuracy, differences, evidence = evidence_of(context, trained)
-    name, curves = f"beholder-{context.plan.name}", "tie_curve" if is_fresh(context, "tie_curve") else None
+    name = f"beholder-{context.plan.name}"
+    curves = context.digest("tie_curve") if is_fresh(context, "tie_curve") else ""
     wanted = {"trained": context.digest("trained"), "name": name, "evidence": evidence}
-    wanted |= {"differences": table_digest(differences), "curves": context.digest(curves) if curves else None}
+    wanted |= {"differences": table_digest(differences), "curves": curves}
     key = key_of(wanted)
     where = tracking_uri(context.store).replace(str(context.store.root), "STORE")
     record = context.store.read_record("tracking")
@@ -253,9 +259,7 @@ def tie_curves(context: Context, model: str) -> dict[str, dict[int, float]]:
     curve = context.store.read_table("tie_curve")
     mine = curve[(curve["model"] == model) & np.isfinite(curve["accuracy"])]
     return {
-        f"{split}.accuracy_beyond_margin": {
-            int(m): float(a) for m, a in zip(rows["margin"], rows["accuracy"], strict=True)
-        }
+        f"{split}.accuracy_beyond_margin": {int(m): float(a) for m, a in zip(rows.margin, rows.accuracy, strict=True)}
         for split, rows in mine.groupby("split")
     }
 

@@ -15,7 +15,7 @@ import os
 import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 KEY = "beholder.key"
 """Tag of runs, models and versions: the key of what they record."""
 CHAMPION = "champion"
+CHALLENGER = "challenger"
+REASON = "beholder.reason"
+"""Tag of the versions with an alias: why they have it."""
 DIGEST_LENGTH = 36
 """What MLflow keeps of a data set's digest; the whole one is a tag."""
 _QUIET = {
@@ -83,6 +86,8 @@ class TrainingRun:
     model : ServedModel
     model_digest : str
         SHA-256 of the model's files.
+    curves : mapping of str to mapping of int to float
+        Finite numbers by step, such as accuracy by tie margin.
     """
 
     name: str
@@ -92,19 +97,21 @@ class TrainingRun:
     data: Mapping[str, str]
     model: ServedModel
     model_digest: str
+    curves: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
         """Key of what was learned from what: a plan that changes elsewhere does not make another run of it."""
-        return key_of(
-            {
-                "name": self.name,
-                "params": dict(self.params),
-                "metrics": {k: float(v) for k, v in self.metrics.items()},
-                "data": dict(self.data),
-                "model": self.model_digest,
-            }
-        )
+        content = {
+            "name": self.name,
+            "params": dict(self.params),
+            "metrics": {k: float(v) for k, v in self.metrics.items()},
+            "data": dict(self.data),
+            "model": self.model_digest,
+        }
+        if self.curves:
+            content["curves"] = {k: {str(step): v for step, v in curve.items()} for k, curve in self.curves.items()}
+        return key_of(content)
 
 
 @dataclass(frozen=True)
@@ -174,11 +181,24 @@ class Tracker:
             self._client.set_terminated(run_id, "FINISHED")
         return Logged(run_id, model_id, version)
 
-    def promote(self, version: str, alias: str = CHAMPION) -> None:
-        """Move an alias of the registered model to a version."""
+    def promote(self, version: str, alias: str = CHAMPION, reason: str | None = None) -> None:
+        """Move an alias of the registered model to a version, and say there why."""
         with _locked(self._lock):
             if self.aliased(alias) != version:
                 self._client.set_registered_model_alias(self.name, alias, version)
+            if reason is not None:
+                self._client.set_model_version_tag(self.name, version, REASON, reason)
+
+    def withdraw(self, alias: str) -> None:
+        """Take an alias away, if it is there."""
+        with _locked(self._lock):
+            if self.aliased(alias) is not None:
+                self._client.delete_registered_model_alias(self.name, alias)
+
+    def model_of(self, alias: str = CHAMPION) -> str | None:
+        """The name under which the version of an alias was logged, or None."""
+        version = self.aliased(alias)
+        return None if version is None else str(self._client.get_model_version(self.name, version).tags["model"])
 
     def aliased(self, alias: str = CHAMPION) -> str | None:
         """The version an alias points to, or None."""
@@ -211,7 +231,8 @@ class Tracker:
         tags = {**run.tags, "model_digest": run.model_digest} | {f"digest.{t}": d for t, d in run.data.items()}
         self._client.log_batch(
             run_id,
-            metrics=[Metric(name, float(value), at, 0) for name, value in run.metrics.items()],
+            metrics=[Metric(name, float(value), at, 0) for name, value in run.metrics.items()]
+            + [Metric(name, float(v), at, step) for name, curve in run.curves.items() for step, v in curve.items()],
             params=[Param(name, value) for name, value in run.params.items()],
             tags=[RunTag(name, value) for name, value in tags.items()],
         )

@@ -131,7 +131,8 @@ def test_a_second_run_finds_everything_and_a_lost_database_is_filled_again(
     context, first = study.context(), trained.context()
     train_taste.run(context)
     assert context.counts == {"found": 1}
-    assert context.digests == {name: first.digest(name) for name in ("trained", *train_taste.INPUTS)}
+    tables = ("trained", "trained_differences", *train_taste.INPUTS)
+    assert context.digests == {name: first.digest(name) for name in tables}
     assert (study.store / "records" / "tracking.json").stat().st_mtime_ns == written
     shutil.copy(empty_database, study.store / "mlflow.db")
     (study.store / "records" / "tracking.json").unlink()
@@ -140,17 +141,62 @@ def test_a_second_run_finds_everything_and_a_lost_database_is_filled_again(
     assert len(mlflow_client(study).search_runs([experiment])) == len(Taste().models)
 
 
-def test_the_champion_is_best_in_the_ladder_where_there_is_one(
+def write_evaluation(study: TinyStudy, better: str, low: float) -> None:
+    """Tables as if these ratings had been evaluated: one model ahead of each other by .1, from `low` on."""
+    context = study.context()
+    models = list(Store(study.store).read_table("trained")["model"])
+    ladder = pd.DataFrame({"model": models, "accuracy": [0.7 if m == better else 0.6 for m in models]})
+    ladder = ladder.assign(split="seen", level="user", ci_low=0.5, ci_high=0.8, srocc=np.nan, plcc=0.2)
+    pairs = [(a, b) for k, a in enumerate(models) for b in models[:k]]
+    differences = pd.DataFrame(pairs, columns=["a", "b"]).assign(split="seen", level="user", estimate=0.0)
+    differences = differences.assign(ci_low=-0.1, ci_high=0.1, prompt_ci_low=-0.2, prompt_ci_high=0.2)
+    names = ["estimate", "ci_low", "ci_high", "prompt_ci_low", "prompt_ci_high"]
+    differences.loc[differences["a"] == better, names] = [0.1, 0.05, 0.15, low, 0.2 - low]
+    differences.loc[differences["b"] == better, names] = [-0.1, -0.15, -0.05, low - 0.2, -low]
+    curve = pd.DataFrame({"model": better, "split": "seen", "margin": [0, 250], "accuracy": [0.7, 0.8]})
+    for name, table in (("ladder", ladder), ("differences", differences), ("tie_curve", curve)):
+        context.save(name, table, ["ratings"])
+
+
+def test_the_champion_moves_only_when_the_whole_interval_says_so(
     trained: TinyStudy, empty_database: Path, tmp_path: Path
 ) -> None:
-    table = Store(trained.store).read_table("trained")
-    assert champion_of(trained) == table.loc[table["heldout_accuracy"].idxmax(), "model"]
     study = trained.copy(tmp_path / "store")
     shutil.copy(empty_database, study.store / "mlflow.db")
-    best = "population_bias" if champion_of(trained) != "population_bias" else "eb_slopes"
-    ladder = pd.DataFrame({"model": table["model"], "accuracy": [0.9 if m == best else 0.6 for m in table["model"]]})
-    parts = [ladder.assign(split="seen", level="user"), ladder.assign(split="unseen", level="user", accuracy=0.95)]
-    Store(study.store).write_table("ladder", pd.concat(parts))
+    client = mlflow_client(study)
+
+    def aliases() -> dict[str, str]:
+        found = client.get_registered_model("beholder-tiny").aliases
+        return {a: client.get_model_version("beholder-tiny", v).tags["model"] for a, v in found.items()}
+
+    write_evaluation(study, "population", 0.02)
     train_taste.run(study.context())
-    assert champion_of(study) == best
-    assert "cross-validated" in Store(study.store).read_record("tracking")["criterion"]
+    assert aliases() == {"champion": "population"}
+    write_evaluation(study, "eb_slopes", -0.01)
+    train_taste.run(study.context())
+    assert aliases() == {"champion": "population", "challenger": "eb_slopes"}
+    record = Store(study.store).read_record("tracking")
+    assert "eb_slopes is not shown to beat it: +10.0 [-1.0, +21.0]" in record["criterion"]
+    write_evaluation(study, "eb_slopes", 0.01)
+    train_taste.run(study.context())
+    assert aliases() == {"champion": "eb_slopes"}
+    version = client.get_model_version_by_alias("beholder-tiny", "champion")
+    assert "eb_slopes beats population by +10.0 [+1.0, +19.0]" in version.tags["beholder.reason"]
+    run = client.get_run(version.run_id)
+    assert run.data.metrics["seen.user.accuracy"] == 0.7
+    assert "seen.user.srocc" not in run.data.metrics
+    steps = client.get_metric_history(version.run_id, "seen.accuracy_beyond_margin")
+    assert {m.step: m.value for m in steps} == {0: 0.7, 250: 0.8}
+
+
+def test_an_evaluation_of_other_ratings_is_no_evidence(
+    trained: TinyStudy, empty_database: Path, tmp_path: Path
+) -> None:
+    study = trained.copy(tmp_path / "store")
+    shutil.copy(empty_database, study.store / "mlflow.db")
+    write_evaluation(study, "user_mean", 0.02)
+    for name in ("ladder", "differences", "tie_curve"):
+        record = Store(study.store).read_record(f"table-{name}")
+        Store(study.store).write_record(f"table-{name}", record | {"inputs": {"ratings": "of another study"}})
+    train_taste.run(study.context())
+    assert "held-out fold" in Store(study.store).read_record("tracking")["criterion"]
