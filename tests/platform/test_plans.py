@@ -20,6 +20,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 GPU: dict[str, Any] = {"revision": COMMIT, "device": "cuda", "dtype": "bfloat16"}
 FLUX = {"model": "flux.1-schnell", "steps": 4, "compile": "default"} | GPU
 GEMINI = {"service": "gemini", "model": "gemini-2.5-flash-image", "price": 0.04, "budget": 20, "per_minute": 60}
+BASE = {"checkpoint": "Qwen/Qwen2-VL-7B-Instruct", "revision": COMMIT}
 FULL: dict[str, Any] = {
     "name": "full",
     "generate": {"generator": FLUX, "size": 1024},
@@ -30,7 +31,7 @@ FULL: dict[str, Any] = {
     "score": {
         "scorers": [
             "statistics",
-            {"model": "hpsv3", "batch_size": 2, "not_recorded": "allow"} | GPU,
+            {"model": "hpsv3", "parts": {"base": BASE}, "batch_size": 1, "not_recorded": "allow"} | GPU,
             {"model": "laion_aesthetic", "checkpoint": "clip", "parts": {"head": {"checkpoint": "head"}}}
             | {"device": "cpu", "dtype": "float32"},
             {"file": "mine.py", "options": {"power": 2}},
@@ -78,6 +79,10 @@ def test_order_of_keys_does_not_matter(keys: list[str]) -> None:
     assert Plan.model_validate(shuffled).hash == Plan.model_validate(FULL).hash
 
 
+def parts_of(scorer: str) -> dict[str, Any]:
+    return {part: BASE for part in SCORERS[scorer].parts} if scorer in SCORERS else {}
+
+
 def test_every_model_of_the_catalogue_can_be_named(tmp_path: Path) -> None:
     """By its name alone, or with the settings that its kind asks for."""
     cpu = {"device": "cpu", "dtype": "float32", "checkpoint": "somewhere"}
@@ -88,7 +93,7 @@ def test_every_model_of_the_catalogue_can_be_named(tmp_path: Path) -> None:
             "image encoder": {"embed": {"encoder": network}},
             "text encoder": {"embed": {"text_encoder": network}},
             "rewriter": {"steer": {"rewriter": e.id}},
-            "scorer": {"score": {"scorers": [network]}},
+            "scorer": {"score": {"scorers": [network | {"parts": parts_of(e.id)}]}},
             "measurement": {},
         }
         content = entries[e.role]
@@ -136,6 +141,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"score": {"scorers": ["statistics", "statistics"]}}, "two scorers are called 'statistics'"),
     ({"score": {"scorers": ["hpsv3"]}}, "score.scorers.0: hpsv3 needs settings"),
     ({"score": {"scorers": [{"model": "hpsv2"} | GPU]}}, "hpsv2 needs a checkpoint: a folder"),
+    ({"score": {"scorers": [{"model": "hpsv3"} | GPU]}}, "score.scorers.0: hpsv3 has parts: base; found none"),
     ({"score": {"scorers": [{"model": "user"} | GPU]}}, "user has no checkpoint: give file"),
     ({"score": {"scorers": [{"file": "x.py", "batch": 1}]}}, "unknown key 'score.scorers.0.batch', did you mean"),
     ({"score": {"scorers": [FULL["score"]["scorers"][2] | {"parts": {"head": {"checkpont": "x"}}}]}},

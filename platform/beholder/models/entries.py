@@ -167,6 +167,15 @@ class ScorerEntry(NetworkEntry):
         """Its name in tables."""
         return self.name or self.model
 
+    @model_validator(mode="after")
+    def _has_parts(self) -> ScorerEntry:
+        from beholder.models.scorers import scorer_spec
+
+        if (wanted := scorer_spec(self.model).parts) != tuple(sorted(self.parts)):
+            found = ", ".join(sorted(self.parts)) or "none"
+            raise ValueError(f"{self.model} has parts: {', '.join(wanted) or 'none'}; found {found}")
+        return self
+
 
 class PythonEntry(Section):
     """A scorer of one's own: a Python file with a function `score(images, prompts)`.

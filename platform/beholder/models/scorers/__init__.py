@@ -24,18 +24,20 @@ class ScorerSpec:
     name: str
     environment: str
     needs_prompt: bool
+    parts: tuple[str, ...] = ()
+    """Further checkpoints it is made of."""
 
 
 SCORERS: Mapping[str, ScorerSpec] = {
     "clip_similarity": ScorerSpec("similarity", "Similarity", PLATFORM, True),
     "siglip_similarity": ScorerSpec("similarity", "Similarity", PLATFORM, True),
     "pickscore": ScorerSpec("similarity", "PickScore", PLATFORM, True),
-    "laion_aesthetic": ScorerSpec("aesthetic", "LaionAesthetic", PLATFORM, False),
+    "laion_aesthetic": ScorerSpec("aesthetic", "LaionAesthetic", PLATFORM, False, ("head",)),
     "qalign": ScorerSpec("levels", "QAlign", "pyiqa", False),
     "deqa": ScorerSpec("levels", "DeQA", "pyiqa", False),
     "hpsv2": ScorerSpec("hpsv2", "HPSv2", "open_clip", True),
-    "hpsv3": ScorerSpec("hpsv3", "HPSv3", "hpsv3", True),
-    "image_reward": ScorerSpec("image_reward", "ImageReward", "image_reward", True),
+    "hpsv3": ScorerSpec("hpsv3", "HPSv3", "hpsv3", True, ("base",)),
+    "image_reward": ScorerSpec("image_reward", "ImageReward", "image_reward", True, ("tokenizer",)),
 }
 """Scorers that load a checkpoint. Scorers of one's own are `user_python.UserScorer`."""
 

@@ -15,7 +15,8 @@ import numpy as np
 from beholder.errors import WeightsError
 from beholder.models.checkpoints import Checkpoint
 from beholder.models.encoders.towers import ImageEncoder, TowerSettings
-from beholder.models.scorers.base import ScorerSettings, check_inputs, finite, one_weight_file
+from beholder.models.scorers import ScorerSettings, scorer_spec
+from beholder.models.scorers.base import check_inputs, finite, one_weight_file
 
 LAYERS = (0, 2, 4, 6, 7)
 """Places of the linear layers in the published head; dropout lies between them."""
@@ -40,7 +41,7 @@ class LaionAesthetic:
     def __init__(
         self, settings: ScorerSettings, *, identity: Mapping[str, Any] | None = None, offline: bool = False
     ) -> None:
-        settings.require(parts=("head",))
+        settings.require(parts=scorer_spec(settings.scorer).parts)
         folder, parts = settings.folders(offline, identity)
         towers = TowerSettings(Checkpoint(str(folder)), settings.computing, settings.batch_size, normalise=True)
         self._images = ImageEncoder(towers, identity={})

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from beholder.models.scorers.base import ScorerSettings, check_inputs, finite, one_weight_file
+from beholder.models.scorers import ScorerSettings, scorer_spec
+from beholder.models.scorers.base import check_inputs, finite, one_weight_file
 from beholder.models.scorers.formulas import mean_reward
 
 
@@ -39,7 +40,7 @@ class HPSv3:
     ) -> None:
         from beholder.errors import UserError
 
-        settings.require(parts=("base",))
+        settings.require(parts=scorer_spec(settings.scorer).parts)
         if settings.batch_size != 1:
             raise UserError(f"batch_size {settings.batch_size} of hpsv3", "1")
         folder, parts = settings.folders(offline, identity)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from beholder.errors import UserError, WeightsError
-from beholder.models.scorers.base import ScorerSettings, check_inputs, finite, one_weight_file, redirected
+from beholder.models.scorers import ScorerSettings, scorer_spec
+from beholder.models.scorers.base import check_inputs, finite, one_weight_file, redirected
 
 
 class ImageReward:
@@ -36,7 +37,7 @@ class ImageReward:
     def __init__(
         self, settings: ScorerSettings, *, identity: Mapping[str, Any] | None = None, offline: bool = False
     ) -> None:
-        settings.require(parts=("tokenizer",))
+        settings.require(parts=scorer_spec(settings.scorer).parts)
         if settings.batch_size != 1:
             raise UserError(f"batch_size {settings.batch_size} of image_reward", "1")
         if settings.computing.dtype != "float32":
