@@ -12,7 +12,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from beholder.cli_runs import runs
 from beholder.store import Store
 
 JOB = Path(__file__).with_name("bulky_job.py")
@@ -193,4 +195,7 @@ def test_job_runs_on_a_bucket_alone(bucket_url, tmp_path, monkeypatch):
         assert (last["store"], last["counts"]["found"]) == (bucket_url, found)
     store = Store(bucket_url)
     assert (len(store.names("ledger")), len(store.names("images"))) == (1, ROWS // 2)
+    listed = CliRunner().invoke(runs, ["--store", bucket_url])
+    assert last["run_id"] in listed.output
+    assert "done" in listed.output
     assert not list(tmp_path.iterdir())

@@ -21,6 +21,7 @@ from beholder.engine.chain import Link, run_chain
 from beholder.engine.inprocess import InProcess
 from beholder.engine.ledger import Ledger, short_key
 from beholder.engine.progress import Quiet
+from beholder.engine.raypool import RayPool
 from beholder.engine.run import Engine
 from beholder.engine.runlog import RunCancelledError, RunLog, ask, run_state
 from beholder.errors import StorageError
@@ -70,10 +71,10 @@ def items(count):
     return [{"n": n} for n in range(count)]
 
 
-def drive(url: str, count: str) -> None:
-    """A programme of its own, for the test that kills it."""
+def drive(url: str, count: str, kind: str) -> None:
+    """A programme of its own, for tests that kill it, or need a Ray that knows the bucket's server."""
     store = Store(url)
-    with Engine(store, InProcess(store), Quiet()) as engine:
+    with Engine(store, RayPool(store, workers=1) if kind == "ray" else InProcess(store), Quiet()) as engine:
         run_chain(engine, LINKS, items(int(count)))
 
 
@@ -97,7 +98,7 @@ def test_run_on_a_bucket_gives_what_a_folder_gives(bucket_url, tmp_path):
 
 def test_killed_run_goes_on_and_does_nothing_twice(bucket_url):
     store = Store(bucket_url)
-    with subprocess.Popen([sys.executable, __file__, bucket_url, "90"]) as process:
+    with subprocess.Popen([sys.executable, __file__, bucket_url, "90", "inprocess"]) as process:
         while len(store.names("ledger/redness")) < 6:
             assert process.poll() is None
         process.send_signal(signal.SIGKILL)
@@ -110,6 +111,19 @@ def test_killed_run_goes_on_and_does_nothing_twice(bucket_url):
     for stage in ("paint", "redness"):
         keys = [row["key"] for row in store.ledger_rows(stage)]
         assert len(keys) == len(set(keys)) == 90
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_workers_on_ray_write_to_the_bucket(bucket_url):
+    with subprocess.Popen([sys.executable, __file__, bucket_url, "24", "ray"]) as driver:
+        assert driver.wait(300) == 0
+    store = Store(bucket_url)
+    assert f":{driver.pid}" not in " ".join(row["worker"] for row in store.ledger_rows("redness"))
+    with Engine(store, InProcess(store), Quiet()) as engine:
+        runs = [*run_chain(engine, LINKS, items(24))]
+    assert [row["red"] for row in runs[1].iter_rows()] == list(range(24))
+    assert len(store.names("images")) == 24
 
 
 def test_run_is_told_and_cancelled_through_the_bucket(bucket_url):
