@@ -28,6 +28,8 @@ STEP = 1e-4
 """Ray counts shares of a GPU in ten-thousandths."""
 NODE = "ray.io/node-id"
 GB = 10**9
+SMALL_GB = 2.0
+"""Main memory that a machine has for every core: workers that state no more are not counted by it."""
 
 
 class Needs(Protocol):
@@ -60,7 +62,7 @@ class Demand:
     gpu_memory_gb : float
         What of it; 0 asks for a whole one.
     memory_gb : float
-        Main memory; 0 if the stage does not say.
+        Main memory to set aside; 0 if the stage does not say, or is small.
     runtime_env : mapping
         As Ray takes it: variables of one thread and one instruction set, and what the stage adds.
     """
@@ -100,11 +102,12 @@ def demand_of(stage: Stage) -> Demand:
     own = dict(stage.runtime_env()) if hasattr(stage, "runtime_env") else {}
     if python := getattr(needs, "python", None):
         own.setdefault("py_executable", python)
+    memory = float(getattr(needs, "memory_gb", 0.0))
     device, gpu_memory = stage.identity().get("device"), float(getattr(needs, "gpu_memory_gb", 0.0))
     return Demand(
         gpu=gpu_memory > 0 if device is None else str(device).startswith("cuda"),
         gpu_memory_gb=gpu_memory,
-        memory_gb=float(getattr(needs, "memory_gb", 0.0)),
+        memory_gb=memory if memory > SMALL_GB else 0.0,
         runtime_env={**own, "env_vars": {**own.get("env_vars", {}), **worker_environment()}},
     )
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from stages_for_tests import Here, Square
 
 from beholder.engine.environment import worker_environment
-from beholder.engine.placement import STEP, USABLE, Demand, demand_of, hosts, next_slot
+from beholder.engine.placement import SMALL_GB, STEP, USABLE, Demand, demand_of, hosts, next_slot
 from beholder.engine.raypool import RayPool
 from beholder.errors import EngineError
 from beholder.models.interfaces import Needs
@@ -72,6 +72,12 @@ def test_stages_whose_stated_memory_fits_share_a_gpu(need, gpu_gb):
     share = demand.gpu_share(gpu_gb)
     assert need / (USABLE * gpu_gb) - 1e-9 <= share <= need / (USABLE * gpu_gb) + STEP + 1e-9
     assert share / STEP == pytest.approx(round(share / STEP))
+
+
+def test_small_stages_are_not_counted_by_memory():
+    """Else four warm pools of embedded models, a gigabyte a worker, would push each other out on a laptop."""
+    assert demand_of(asking(memory_gb=SMALL_GB)).memory_gb == 0.0
+    assert demand_of(asking(memory_gb=2 * SMALL_GB)).memory_gb == 2 * SMALL_GB
 
 
 def test_a_gpu_stage_without_stated_memory_takes_a_whole_one():
