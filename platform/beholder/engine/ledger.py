@@ -116,12 +116,12 @@ class Ledger:
             self._shards.append(writer.path)
         lengths = writer.put(rows)
         self._writer = writer
-        shard = len(self._shards) - 1
-        for row, length in zip(rows, lengths, strict=True):
+        shard, keys = len(self._shards) - 1, [short_key(row["key"]) for row in rows]
+        at, found = self._find(np.array(keys, dtype="S16"))
+        for row, length, key, place, known in zip(rows, lengths, keys, at, found, strict=True):
             entry = (shard, self._end, length, row["attempt"], row["status"] == "failed")
             self._end += length
-            key = short_key(row["key"])
-            other = self._entry(key)
+            other = self._recent.get(key) or (self._stored(place) if known else None)
             if other is None or _rank(*entry[3:]) < _rank(*other[3:]):
                 self._recent[key] = entry
         if len(self._recent) >= RECENT:
@@ -141,9 +141,11 @@ class Ledger:
         if key in self._recent:
             return self._recent[key]
         at, found = self._find(np.array([key], dtype="S16"))
-        if not found[0]:
-            return None
-        entry = self._entries[at[0]]
+        return self._stored(at[0]) if found[0] else None
+
+    def _stored(self, place: np.intp) -> tuple[int, int, int, int, bool]:
+        """The same of a merged entry."""
+        entry = self._entries[place]
         shard, offset, length, attempt = (int(entry[name]) for name in ("shard", "offset", "length", "attempt"))
         return shard, offset, length, attempt, bool(entry["failed"])
 
