@@ -15,8 +15,9 @@ from analysis.accuracy import accuracy
 from beholder.plans import Taste
 from beholder.taste.designs import Pictures
 from beholder.taste.evaluate import Evaluated, Folds, evaluate, rungs
+from beholder.taste.fold_tables import with_scores
 from beholder.taste.registry import taste_model
-from beholder.taste.report import EvaluationTables, ReportSettings, report, upward
+from beholder.taste.report import EvaluationTables, ReportSettings, rating_counts, report, sd_calibration, upward
 from beholder.taste.summary import evaluation_summary
 from beholder.taste.verdict import cautions, tied_share, verdicts
 
@@ -166,3 +167,100 @@ def test_cautions_count(ratings_and_found: tuple[pd.DataFrame, Evaluated], table
     assert any(line.startswith("60 prompts with 2.0 images each") for line in lines)
     three = pd.DataFrame({"user_id": list("aaab"), "image_id": list("wxyw"), "score": [1, 1, 2, 5]})
     assert tied_share(three) == pytest.approx(1 / 3)
+
+
+def test_calibration_finds_the_sd_that_was_stated_wrongly(
+    ratings_and_found: tuple[pd.DataFrame, Evaluated], tables: EvaluationTables
+) -> None:
+    """Stated half as large, the SD of standardised errors is twice as large, and so is its interval."""
+    ratings, found = ratings_and_found
+    own = found.predictions[found.predictions["model"] == "eb_slopes"]
+    honest, bold = (sd_calibration(frame, ratings, 0.95) for frame in (own, own.assign(sd=own["sd"] / 2)))
+    z = tables.ladder.query("level == 'user' and model == 'eb_slopes'").set_index("split")
+    for name in ("z_sd_low", "z_sd_high"):
+        np.testing.assert_allclose(bold[name], 2 * honest[name], rtol=1e-12)
+        np.testing.assert_array_equal(honest.set_index("split")[name].sort_index(), z[name].sort_index())
+    assert (honest["z_sd_low"].to_numpy() < z.loc[honest["split"], "z_sd"].to_numpy()).all()
+    assert (z.loc[honest["split"], "z_sd"].to_numpy() < honest["z_sd_high"].to_numpy()).all()
+    # With two dozen people the model is surer of itself than it should be, and the report says so.
+    assert (honest["z_sd_low"] > 1).all()
+    assert set(honest["sd_honest"]) == set(bold["sd_honest"]) == {"no"}
+    wider = own.assign(sd=own["sd"] * own["split"].map(z["z_sd"]))
+    assert set(sd_calibration(wider, ratings, 0.95)["sd_honest"]) == {"yes"}
+    nobody = tables.ladder.query("level == 'user' and model == 'eb_population'")
+    assert nobody[["z_sd", "z_sd_low", "z_sd_high", "sd_honest"]].isna().all(axis=None)
+
+
+def test_helped_users_are_those_ordered_better_than_by_the_head(tables: EvaluationTables) -> None:
+    own = tables.ladder[tables.ladder["level"] == "user"].set_index(["split", "model"])["share_helped"]
+    gaps = tables.differences.query("level == 'user' and a == 'eb_slopes' and b == 'population'").set_index("split")
+    for split in ("seen", "unseen"):
+        assert own[split, "eb_slopes"] == gaps.loc[split, "share_a_better"] > 0.5
+        assert np.isnan(own[split, "population"])
+        assert own[split, "constant"] < 0.5
+
+
+def test_counts_by_hand() -> None:
+    ratings = pd.DataFrame(
+        {"user_id": list("aaabbcdd"), "image_id": list("xyzxyxxy"), "score": [1, 2, 3, 5, 5, 9, 4, 4]}
+    )
+    ratings = ratings.assign(prompt_id="p")
+    predictions = pd.DataFrame({"split": "seen", "user_id": list("aab"), "image_id": list("xyx")})
+    everything, seen = rating_counts(predictions, ratings).to_dict("records")
+    assert everything == {
+        "split": "all", "n_ratings": 8, "n_users": 4, "n_images": 3, "n_prompts": 1, "per_user_min": 1.0,
+        "per_user_median": 2.0, "per_user_max": 3.0, "n_single": 1, "n_constant": 2,
+    }  # fmt: skip
+    assert (seen["n_ratings"], seen["n_users"], seen["n_single"]) == (3, 2, 1)
+
+
+@pytest.fixture(scope="module")
+def scored(ratings_and_found: tuple[pd.DataFrame, Evaluated]) -> tuple[Evaluated, pd.DataFrame]:
+    """A scorer that sees the crowd through noise, on a scale of its own, and one that has not seen every image."""
+    ratings, found = ratings_and_found
+    mean = ratings.groupby("image_id")["score"].mean()
+    noise = np.random.default_rng(5).standard_normal(len(mean))
+    good = pd.DataFrame({"image_id": mean.index, "scorer": "crowd", "score": (mean + 60 * noise).to_numpy() / 1e4})
+    part = good.iloc[10:].assign(scorer="part")
+    scores = pd.concat([good, part], ignore_index=True)
+    return with_scores(found, scores), good
+
+
+def test_a_scorer_is_a_rung_at_both_levels(
+    scored: tuple[Evaluated, pd.DataFrame], ratings_and_found: tuple[pd.DataFrame, Evaluated]
+) -> None:
+    from scipy.stats import spearmanr
+
+    ratings, _ = ratings_and_found
+    both, good = scored
+    ladder = (*rungs([m.name for m in MODELS])[:2], "score:crowd", "score:part", *rungs([m.name for m in MODELS])[2:])
+    found = report(both.predictions, both.dense, ratings, ReportSettings(ladder, (0,), permutations=99),
+                   np.random.default_rng(0))  # fmt: skip
+    rows = found.ladder.set_index(["level", "split", "model"])
+    number = good.set_index("image_id")["score"]
+    by_hand = [spearmanr(own["score"], number.loc[own["image_id"]]).statistic for _, own in ratings.groupby("user_id")]
+    for split in ("seen", "unseen"):
+        row = rows.loc[("user", split, "score:crowd")]
+        assert row["srocc"] == pytest.approx(np.mean(by_hand))
+        assert row[["rmse", "z_sd", "z_sd_low"]].isna().all()
+        assert row["accuracy"] > 0.55
+        assert rows.loc[("population", split, "score:crowd"), "srocc"] > row["srocc"]
+        assert rows.loc[("user", split, "score:part"), "n_images"] == row["n_images"] - 10
+    assert any("part has no score for 10 of 120 tested images" in note for note in both.notes)
+    seen = found.disagreement.query("split == 'seen' and model == 'score:crowd'").iloc[0]
+    assert (seen["both"], seen["none"]) == pytest.approx((0, 0), abs=1e-12)
+    rung = found.ladder.query("level == 'user' and split == 'seen'")["model"].tolist()
+    assert rung == list(ladder)
+
+
+def test_scores_that_cannot_be_meant_are_refused(ratings_and_found: tuple[pd.DataFrame, Evaluated]) -> None:
+    from beholder.errors import TableError
+
+    _, found = ratings_and_found
+    scores = pd.DataFrame({"image_id": ["i0000", "i0000"], "scorer": "s", "score": [1.0, 2.0]})
+    with pytest.raises(TableError, match="two numbers for image i0000"):
+        with_scores(found, scores)
+    with pytest.raises(TableError, match="1 of 1 are NaN or infinite, first image i0000"):
+        with_scores(found, scores[:1].assign(score=np.nan))
+    with pytest.raises(TableError, match="without column scorer"):
+        with_scores(found, scores.drop(columns="scorer"))
