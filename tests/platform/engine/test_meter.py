@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from stages_for_tests import Square, working
+from typer.testing import CliRunner
 
+from beholder.cli_runs import runs
 from beholder.engine.chain import Link, run_chain
 from beholder.engine.inprocess import Outcome
 from beholder.engine.meter import Meter, Prices, Reading
@@ -134,12 +137,15 @@ def test_watchdog_says_what_holds_up_the_first_batch():
 def test_stall_is_told_once_and_stands_in_the_store_until_something_comes(store):
     clock, stream = Clock(), io.StringIO()
     with RunLog(store, "r-1", "r", "p", Lines(stream, clock), clock=clock.utc) as log, log.stage("Draw", 9, 0, 0) as go:
-        go(2, 0, Reading(("vm:7",), batch_seconds=1.0, under_way=4))
+        go(2, 0, Reading(("vm:7",), busy=3.0, present=4.0, cost=1.5, batch_seconds=1.0, under_way=4))
         clock.now += 61
         for _ in range(3):
             log.watch()
         log._write(force=True)
         assert "vm:7" in (run_state(store, "r-1", clock.utc()).stages[0].stalled or "")
+        shown = CliRunner().invoke(runs, ["show", "r-1", "--store", str(store.root)]).output
+        assert "Draw stalled: no result for 61 s" in " ".join(shown.split())
+        assert re.search(r"Draw +9 +0 +2 +0 .* 25% +1\.50", shown)
         go(0, 0, Reading(under_way=4))  # nothing came
         assert run_state(store, "r-1", clock.utc()).stages[0].stalled
         clock.now += 2
