@@ -17,8 +17,6 @@ from beholder.models.weights import cache_folder
 from beholder.store import Store
 
 Item = Mapping[str, Any]
-EMBEDDED_NEEDS = Needs(memory_gb=1.0)
-"""Of stages with an embedded model."""
 _RECORDED_AT = {"size": 224, "batch_size": 8}
 """What the shipped record of the embedded image encoder was made at."""
 
@@ -29,6 +27,9 @@ class _Stage(Protocol):
 
     @property
     def batch_size(self) -> int: ...
+
+    @property
+    def needs(self) -> Needs: ...
 
     def identity(self) -> Mapping[str, Any]: ...
 
@@ -72,7 +73,7 @@ class Checked:
     @property
     def needs(self) -> Needs:
         """What the stage asks of its worker."""
-        return getattr(self.stage, "needs", EMBEDDED_NEEDS)
+        return self.stage.needs
 
     def identity(self) -> Mapping[str, Any]:
         """The stage's identity: a canary changes no result."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from beholder.models import weights
+from beholder.models.interfaces import Needs
 from beholder.records import pack
 from beholder.store import Store
 
@@ -33,6 +34,7 @@ class GenerateScenes:
     """Folder of the model cache."""
     name: str = "generate"
     version: int = 1
+    needs: Needs = field(default_factory=lambda: Needs(memory_gb=0.7))
     _encoder: MiniLM | None = field(default=None, repr=False)
     _reader: PromptReader | None = field(default=None, repr=False)
     _store: Store | None = field(default=None, repr=False)
@@ -96,6 +98,7 @@ class EmbedImages:
     models: str
     name: str = "embed"
     version: int = 1
+    needs: Needs = field(default_factory=lambda: Needs(memory_gb=0.6))
     _encoder: EfficientNetLite0 | None = field(default=None, repr=False)
     _store: Store | None = field(default=None, repr=False)
 
@@ -138,6 +141,7 @@ class EmbedTexts:
     batch_size: int = 16
     name: str = "embed_text"
     version: int = 1
+    needs: Needs = field(default_factory=lambda: Needs(memory_gb=0.7))
     _encoder: MiniLM | None = field(default=None, repr=False)
 
     def identity(self) -> Mapping[str, Any]:
@@ -168,6 +172,11 @@ class RewritePrompts:
     name: str = "rewrite"
     version: int = 1
     _rewriter: Rewriter | None = field(default=None, repr=False)
+
+    @property
+    def needs(self) -> Needs:
+        """Measured with eight rewrites at a time; phrases take no network."""
+        return Needs(memory_gb=1.4 if self.rewriter == "smollm2" else 0.3)
 
     def identity(self) -> Mapping[str, Any]:
         """The rewriter's id, its weights and its settings."""
