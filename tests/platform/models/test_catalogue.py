@@ -62,6 +62,12 @@ def test_the_documentation_has_the_table() -> None:
         assert command in ("list", "show", "fetch", "convert", "canary")
 
 
+def test_the_docs_name_what_is_verified() -> None:
+    paragraph = re.search(r"Verified are (.+?)\. All", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    assert paragraph
+    assert set(re.findall(r"`(\S+?)`", paragraph[1])) == {e.id for e in CATALOGUE if e.verified}
+
+
 def test_list_and_show(tmp_path: Path) -> None:
     run = CliRunner(env={"COLUMNS": "200"})
     listed = run.invoke(app, ["models", "list", "--cache", str(tmp_path)])
