@@ -1,6 +1,6 @@
 """The engine beside Ray Data and ActorPool on the same work, and on 64 simulated GPUs of a cluster of several nodes.
 
-    python tests/benchmarks/bench_engine.py small [--items 400]
+    python tests/benchmarks/bench_engine.py [small] [--items 400]
     python tests/benchmarks/bench_engine.py gpus [--gpus 64] [--rounds 24] [--seconds 4]
 
 `small`: 50 ms items (a sleep, and a 200 kB file written whole) in batches of 4 on 2 workers, by each tool as its
@@ -186,7 +186,7 @@ def busy_share(rows: Sequence[Mapping[str, Any]], count: int, seconds: float) ->
 def main() -> None:
     """Run one part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("small", "gpus"))
+    parser.add_argument("part", nargs="?", choices=("small", "gpus"), default="small")
     parser.add_argument("--items", type=int, default=400)
     parser.add_argument("--gpus", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=24)
