@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from analysis.batched_fits import fit_batch
+from analysis.cli import main
 from analysis.comparisons import comparisons
 from analysis.davidson import Counts, Ties, fit_counts, strength_design
 from analysis.errors import EstimateError
@@ -110,3 +114,31 @@ def test_refusals_and_failures_are_told(draw_votes, rng: np.random.Generator) ->
     result = resample_ranking(votes, rng=rng)
     assert "percentile intervals" in result.summary()
     assert len(result.to_frame()) == 5
+
+
+def test_command_resamples_whom_the_population_names(
+    draw_votes, rng: np.random.Generator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    votes = draw_votes(rng, FIVE, n_people=20, n_prompts=12)
+    path = str(tmp_path / "votes.csv")
+    votes.to_csv(path, index=False)
+
+    def printed(*more: str) -> dict:
+        assert main(["ranking", path, "--bootstrap", "200", "--json", *more]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    both = printed("--seed", "4")
+    expected = resample_ranking(
+        votes, rng=np.random.default_rng(4), over="participants-and-prompts", n_resamples=200, provenance=Provenance()
+    )
+    assert both["conditions"] == expected.to_json()["conditions"]
+    assert both["provenance"]["seed"] == 4
+    people = printed("--population", "new-people,these-prompts", "--reference", "own")
+    assert (people["over"], people["reference"], people["estimand"]["items"]) == ("participants", "own", "these")
+    for wrong, told in (
+        (["--bootstrap", "5"], "200 or more"),
+        (["--bootstrap", "200", "--pseudo-wins", "0.5"], "leave the others out"),
+        (["--bootstrap", "200", "--population", "these-people,new-prompts"], "speak for new people"),
+    ):
+        assert main(["ranking", path, *wrong]) == 2
+        assert told in capsys.readouterr().err
