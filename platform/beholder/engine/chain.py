@@ -15,6 +15,7 @@ from itertools import islice, pairwise
 
 import numpy as np
 
+from beholder.engine.admission import admit
 from beholder.engine.inprocess import Outcome
 from beholder.engine.ledger import Keys, Row, short_key
 from beholder.engine.progress import Advance
@@ -160,7 +161,7 @@ class _Flow:
             if self.guard.exceeded(self.failures):
                 self.guard.stop(self.failures, self.ledger.row(short))
         else:
-            self.waiting[key] = Keyed(key, {**item, "_key": key})
+            self.waiting[key] = Keyed(key, admit({**item, "_key": key}))
 
     def receive(self, outcomes: Sequence[Outcome]) -> None:
         """Write what came back, and hand it on."""

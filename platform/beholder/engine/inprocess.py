@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from beholder.engine.admission import sift
 from beholder.engine.environment import instruction_set
 from beholder.engine.memory import does_not_fit, is_out_of_memory, release
 from beholder.engine.stage import Keyed, Source, Stage, stage_key
@@ -45,7 +46,11 @@ def worker_name() -> str:
 
 def describe(error: BaseException) -> str:
     """An error as one line of the ledger: its type and message, cut at 300 characters."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+    try:
+        message = str(error).encode("utf-8", "backslashreplace").decode()
+    except Exception as second:  # a message that cannot be made must not end the run
+        message = f"(its message raised {type(second).__name__})"
+    text = " ".join(f"{type(error).__name__}: {message}".split())
     return text if len(text) <= ERROR_LENGTH else text[: ERROR_LENGTH - 1] + "…"
 
 
@@ -142,8 +147,8 @@ def _outcome(stage: Stage, key: str, result: dict[str, Any], seconds: float) -> 
     if clash := RESERVED & result.keys():
         raise ValueError(f"stage {stage.name!r} returns {sorted(clash)}: these names belong to the ledger")
     try:
-        canonical_json(result)  # NaN, or an array: the ledger could not hold it exactly
-    except TypeError as error:
+        canonical_json(result).encode()  # NaN, an array, broken text: the ledger could not hold it exactly
+    except (TypeError, UnicodeEncodeError) as error:
         return _failure(key, describe(error), trace_digest(error), seconds)
     return Outcome(key, result, None, seconds, worker_name(), instruction_set())
 
@@ -161,9 +166,10 @@ class Worker:
 
     def run(self, batch: Sequence[Keyed]) -> list[Outcome]:
         """Outcomes of one batch; see `run_batch`."""
-        outcomes = run_batch(self.stage, batch, self._proved)
+        admitted, refused = sift(batch)
+        outcomes = run_batch(self.stage, admitted, self._proved) if admitted else []
         self._proved = self._proved or any(outcome.result is not None for outcome in outcomes)
-        return outcomes
+        return outcomes + [Outcome(key, None, reason, 0.0, worker_name(), instruction_set()) for key, reason in refused]
 
     def try_out(self, batch: Sequence[Keyed]) -> None:
         """Process one batch and drop what comes out; OutOfMemoryError if it does not fit, else the stage's errors."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beholder import __version__
+from beholder.engine.admission import admit
 from beholder.engine.inprocess import Outcome
 from beholder.engine.ledger import Keys, Ledger, Row, short_key
 from beholder.engine.memory import with_size
@@ -225,7 +226,7 @@ class Engine:
         def batches() -> Iterator[list[Keyed]]:
             for start in range(0, len(places), stage.batch_size):
                 wanted = (items[place] for place in places[start : start + stage.batch_size].tolist())
-                batch = [Keyed(key, {**item, "_key": key}) for item in wanted if (key := maker.key(item))]
+                batch = [Keyed(key, admit({**item, "_key": key})) for item in wanted if (key := maker.key(item))]
                 under_way.update(batch)
                 yield batch
 

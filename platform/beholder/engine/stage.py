@@ -76,7 +76,9 @@ class KeyMaker:
 
     def key(self, item: Item) -> str:
         """SHA-256 of `{"item": ..., "stage": ...}` as canonical JSON; fields that start with "_" do not enter."""
-        return hashlib.sha256(f'{{"item":{self._encode(item)}{self._end}'.encode()).hexdigest()
+        text = f'{{"item":{self._encode(item)}{self._end}'
+        # Halves of surrogate pairs pass, so that an item that is no valid text has a key to be set aside under.
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def content_of(item: Item) -> Item:
