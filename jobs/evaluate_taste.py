@@ -143,15 +143,15 @@ def evaluate_dataset(
 ) -> Tables:
     """One selection of a data set: its ratings in the store, its tables, its files."""
     embedded = dataset.ratings["image_id"].isin(context.load(f"{shared}features")["image_id"])
-    left_out: tuple[str, ...] = ()
+    notes = [f"{note.what}: {note.rows}" for note in dataset.notes]
     if not embedded.all():
-        left_out = (f"{int((~embedded).sum())} ratings of images that could not be embedded are left out",)
-        print(left_out[0], file=sys.stderr)
+        notes.append(f"{int((~embedded).sum())} ratings of images that could not be embedded are left out")
+        print(notes[-1], file=sys.stderr)
     context.save(f"{prefix}ratings", dataset.ratings[embedded].reset_index(drop=True))
     label, into = f"Evaluate {prefix.rstrip('_')}", prefix
     if released:
         label, into = f"{label}, release's splits", f"{prefix}release_"
-    made = evaluate_tables(context, Question(into, shared, f"{prefix}ratings", released, label, left_out))
+    made = evaluate_tables(context, Question(into, shared, f"{prefix}ratings", released, label, tuple(notes)))
     write_files(folder, made)
     return made
 

@@ -55,8 +55,8 @@ class Question:
     released : bool
         On the release's own splits.
     label : str
-    left_out : tuple of str
-        What was left out of the ratings before, for the notes.
+    notes : tuple of str
+        What was changed in or left out of the ratings before.
     """
 
     prefix: str = ""
@@ -64,7 +64,7 @@ class Question:
     ratings: str = "ratings"
     released: bool = False
     label: str = "Evaluate taste"
-    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ def evaluate_question(context: Context, question: Question) -> dict[str, pd.Data
     stability, more = stability_of(context, question, ratings)
     personal = [name for name in plan.taste.models if name in PERSONAL]
     spread = spread_frame(collapse(found.predictions, ratings, personal, confidence=plan.analysis.confidence))
-    notes = [("data", note) for note in question.left_out]
+    notes = [("data", note) for note in question.notes]
     notes += [("splits", note) for note in found.notes] + [("stability", note) for note in more]
     return {
         "ladder": tables.ladder,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from beholder.errors import TableError, UserError
+from beholder.errors import EstimateError, TableError, UserError
 from beholder.taste.base import FittedModel, Floats, Prediction, Ratings, Strings, TasteModel
 from beholder.taste.collapse import user_vectors, vector_spread
 from beholder.taste.designs import LearnedDesign, Pictures, learn_design
@@ -175,6 +175,8 @@ class CrossValidation:
         UserError
             No such split in the release; ids that both sets use.
         """
+        if len(ratings) == 0 or np.ptp(ratings.score) == 0:
+            raise EstimateError(f"all {len(ratings)} ratings are equal", "ratings that differ", "check the scale")
         every = ratings if others is None else _joined(ratings, others)
         groups = near_duplicate_groups(every, pictures.features, folds.duplicate_block, folds.duplicate_cosine)
         own = groups[: len(ratings)]

@@ -136,6 +136,7 @@ def report(
     diverging, diverging_notes = _disagreement(dense, ratings, settings, rng)
     notes = [
         *_notes("ladder, user level", users),
+        *(("ladder, user level", note) for note in users_left_out(users)),
         *_notes("ladder, population level", images),
         *_notes("tie curve", curve),
         *diverging_notes,
@@ -303,6 +304,12 @@ def _disagreement(
         frames.append(found.to_frame().assign(margin=margin))
         notes += _notes("diverging pairs", found)
     return _first(pd.concat(frames, ignore_index=True), ("model", "split", "margin")), notes
+
+
+def users_left_out(result: Accuracy) -> list[str]:
+    """Who has no accuracy, such as constant raters, by split and reason; each said once, whatever the model."""
+    left = [(model.split, why, n) for model in result.models for why, n in model.left_out]
+    return [f"{split}: {n} users with {why} have no accuracy" for split, why, n in dict.fromkeys(left)]
 
 
 def _notes(about: str, result: Any) -> list[tuple[str, str]]:
