@@ -158,3 +158,26 @@ def test_a_machine_lost_on_the_way_costs_what_its_workers_had_in_hand(cluster, s
         from stages_for_tests import Square, working
 
         assert digest == engine.run(Square(), working(count)).digest
+
+
+def test_machines_that_are_started_on_demand_are_asked_for(cluster, store):
+    """No core and no GPU is there when the run begins; without a number of workers it is refused."""
+    while cluster.machines:
+        cluster.remove_node(cluster.machines.pop())
+    gone = """
+import ray
+from beholder.engine.cluster import connect
+from stages_for_tests import wait_for
+connect(sys.argv[2], None)
+wait_for(lambda: not ray.cluster_resources().get("GPU"))  # a lost machine is noticed after a while
+print("begins", flush=True)
+engine.run(Where("g", 8), working(40))
+"""
+    refused = driver(cluster, store, gone)
+    assert "no GPU; to do: set its device to cpu; a cluster that starts machines" in refused.communicate(timeout=120)[1]
+    run = driver(cluster, store, gone, workers=1)
+    assert run.stdout is not None
+    assert run.stdout.readline() == "begins\n"
+    cluster.machines.append(cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=100 * 2**20))
+    finish(run)
+    assert len(rows_of(store, "g")) == 40
