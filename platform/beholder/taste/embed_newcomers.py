@@ -19,16 +19,22 @@ from beholder.taste.networks import Network, Persons
 from beholder.taste.training_set import Singles, Told
 
 STEPS, HALVINGS = 3, 3
+ASKED = 40
+"""People, about, whose predictions say how much people differ."""
 SHRINKAGE = 0.1
 """Share of the prior covariance that is put to a multiple of the identity: fewer people than numbers is no rank."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """A Gaussian belief about an embedding: `mean`, shape (e,), and `covariance`, shape (e, e)."""
+    """A Gaussian belief about an embedding: `mean`, shape (e,), and `covariance`, shape (e, e).
+
+    `variance` is that of the predictions of an image by people's embeddings.
+    """
 
     mean: Floats
     covariance: Floats
+    variance: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,22 +55,42 @@ class Embedded:
     own_variances: Floats
 
 
-def prior_of(embeddings: Singles, round_zero: bool) -> Prior:
-    """The spread of trained embeddings, shape (U, e), round their mean, or round zero where zero stands for nobody."""
+def prior_of(
+    network: Network,
+    member: Mapping[str, Singles],
+    embeddings: Singles,
+    told: Told,
+    reference: Singles,
+    round_zero: bool,
+) -> Prior:
+    """The spread of trained embeddings round their mean, or round zero where zero stands for nobody.
+
+    The variance of predictions is taken from the network itself: linearised round zero, where its layer norms are
+    steep, it made 25 times too much of people's differences.
+
+    Parameters
+    ----------
+    network, member
+    embeddings : float32 array, shape (U, e)
+    told : Told
+        Of the U people.
+    reference : float32 array, shape (R, p)
+        Images that some of the people are asked about.
+    round_zero : bool
+    """
     values = embeddings.astype(np.float64)
     mean = np.zeros(values.shape[1]) if round_zero else values.mean(axis=0)
     covariance = (values - mean).T @ (values - mean) / len(values)
     e = len(mean)
     # Embeddings that were never used are all zero; the floor keeps the covariance one that can be inverted.
     spread = SHRINKAGE * np.trace(covariance) / e + 1e-9
-    return Prior(mean, (1 - SHRINKAGE) * covariance + spread * np.eye(e))
-
-
-def prior_variance(
-    network: Network, member: Mapping[str, Singles], prior: Prior, told: Told, reference: Singles
-) -> float:
-    """Mean variance of predictions of the reference images by an embedding of which only the prior is known."""
-    return float(_doubt(network, member, prior.mean[None], prior.covariance[None], told, reference)[0])
+    covariance = (1 - SHRINKAGE) * covariance + spread * np.eye(e)
+    some = np.arange(0, len(values), max(1, len(values) // ASKED))
+    who, rows = np.repeat(np.arange(len(some)), len(reference)), np.tile(reference, (len(some), 1))
+    found = _slopes(network, member, values[some], told.take(some), who, rows, derive=False)[0]
+    found = found.reshape(len(some), -1)
+    variance = float(np.mean(np.var(found - found.mean(axis=1, keepdims=True), axis=0)))
+    return Prior(mean, covariance, variance)
 
 
 def embed(
@@ -131,8 +157,11 @@ def embed(
         state = goal
         found, slopes = _slopes(network, member, state[:, :e], told, who, rows)
         loss = loss_of(state, found)
-    doubt = _doubt(network, member, state[:, :e], covariance[:, :e, :e], told, reference)
-    return Embedded(state[:, :e], state[:, e], covariance[:, e, e], doubt)
+    left, before = (
+        _doubt(network, member, state[:, :e], c, told, reference) for c in (covariance[:, :e, :e], full[:, :e, :e])
+    )
+    own = prior.variance * left / (before + 1e-12)
+    return Embedded(state[:, :e], state[:, e], covariance[:, e, e], own)
 
 
 def _linear_step(
@@ -152,7 +181,7 @@ def _linear_step(
 def _doubt(
     network: Network, member: Mapping[str, Singles], embeddings: Floats, covariances: Floats, told: Told, rows: Singles
 ) -> Floats:
-    """Mean variance of predictions of `rows` by beliefs about embeddings, shape (n,)."""
+    """Mean variance of the linearised network's predictions of `rows`, shape (n,)."""
     n, r = len(embeddings), len(rows)
     _, slopes = _slopes(network, member, embeddings, told, np.repeat(np.arange(n), r), np.tile(rows, (n, 1)))
     slopes = slopes.reshape(n, r, -1)

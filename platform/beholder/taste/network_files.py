@@ -25,6 +25,7 @@ def state_of(model: NetworkTaste) -> State:
         **{f"told.{name}": a for name, a in vars(model.known.told).items()},
         "prior.mean": np.stack([p.mean for p in model.priors]),
         "prior.covariance": np.stack([p.covariance for p in model.priors]),
+        "prior.variance": np.array([p.variance for p in model.priors]),
         "profile_centre": model.vocabulary.profile_centre,
         "reference": model.reference,
         "sds": np.array([model.own_variance, model.noise_sd]),
@@ -52,7 +53,7 @@ def model_of(state: State) -> NetworkTaste:
         return {k.removeprefix(prefix): v for k, v in state.arrays.items() if k.startswith(prefix)}
 
     told = Told(**part("told."))
-    priors = zip(state.arrays["prior.mean"], state.arrays["prior.covariance"], strict=True)
+    priors = zip(*(state.arrays[f"prior.{name}"] for name in ("mean", "covariance", "variance")), strict=True)
     return NetworkTaste(
         s["name"],
         _network(s["network"]),
@@ -61,7 +62,7 @@ def model_of(state: State) -> NetworkTaste:
         Vocabulary({n: tuple(c) for n, c in s["demographics"]}, tuple(s["datasets"]), state.arrays["profile_centre"]),
         Scaling(**part("scaling.")),
         Known(user_ids=np.array(s["user_ids"], dtype=str), told=told, **part("known.")),
-        [Prior(mean, covariance) for mean, covariance in priors],
+        [Prior(mean, covariance, float(variance)) for mean, covariance, variance in priors],
         state.arrays["reference"],
         float(state.arrays["sds"][0]),
         float(state.arrays["sds"][1]),

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from beholder.taste.base import Ratings
-from beholder.taste.embed_newcomers import prior_of, prior_variance
+from beholder.taste.embed_newcomers import prior_of
 from beholder.taste.features import Design
 from beholder.taste.network_scores import Known
 from beholder.taste.network_taste import NetworkTaste
@@ -48,12 +48,13 @@ def assemble(
 ) -> NetworkTaste:
     """The ensemble of members that `train_one` trained on `data`, wherever that was."""
     scale = data.scaling.scale[data.told.dataset]
-    priors = [prior_of(m.parameters["users"], network.reads_people) for m in members]
     params = [{k: v for k, v in m.parameters.items() if k != "users"} for m in members]
     every = max(1, len(data.images) // REFERENCES)
     reference = data.images[::every][:REFERENCES]
-    nobody = data.vocabulary.nothing()
-    own = [prior_variance(network, p, prior, nobody, reference) for p, prior in zip(params, priors, strict=True)]
+    priors = [
+        prior_of(network, p, m.parameters["users"], data.told, reference, network.reads_people)
+        for p, m in zip(params, members, strict=True)
+    ]
     levels, level_variances = data.levels.copy(), np.zeros(len(data.user_ids))
     known = Known(
         data.user_ids,
@@ -74,7 +75,7 @@ def assemble(
     }
     fitted = NetworkTaste(
         name, network, params, data.block_sizes, data.vocabulary, data.scaling, known, priors, reference,
-        float(np.mean(own) * np.mean(scale) ** 2), 0.0, inputs, settings,
+        float(np.mean([p.variance for p in priors]) * np.mean(scale) ** 2), 0.0, inputs, settings,
     )  # fmt: skip
     return _calibrated(fitted, data, members)
 
