@@ -22,6 +22,7 @@ Aliases = Mapping[str, tuple[str, ...]]
 MISSING = ["", "NA", "NaN", "nan", "null", "None", "N/A"]
 TABLES = (".csv", ".tsv", ".parquet", ".json", ".jsonl")
 _ROW_INDEX = re.compile(r"^(unnamed:\s*\d+|__index_level_\d+__|)$", re.IGNORECASE)
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def plain(name: object) -> str:
@@ -135,7 +136,7 @@ def json_rows(path: Path) -> list[Any]:
     Raises
     ------
     TableError
-        Naming the place where it is no JSON, or what it holds instead of a list.
+        Naming the place where it is no JSON or no text, or what it holds instead of a list.
     """
     text = path.read_text(encoding="utf-8-sig")
     try:
@@ -148,11 +149,17 @@ def json_rows(path: Path) -> list[Any]:
     if not isinstance(content, list):
         shown = ", ".join(list(content)[:5]) if isinstance(content, dict) else str(content)[:80]
         raise TableError(f"{path} holds {type(content).__name__} ({shown})", "a list of objects")
+    if _SURROGATE.search(text):
+        for number, row in enumerate(content, 1):
+            try:
+                json.dumps(row, ensure_ascii=False).encode()
+            except UnicodeEncodeError as error:
+                raise TableError(f"{path}: row {number} holds half of a surrogate pair", "valid text") from error
     return content
 
 
 def _by_line(text: str) -> list[Any]:
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
+    return [json.loads(line) for line in text.split("\n") if line.strip()]  # a text may hold other separators
 
 
 def flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

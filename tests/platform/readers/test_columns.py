@@ -63,6 +63,21 @@ def test_json_lines_with_a_single_line_are_rows(tmp_path: Path) -> None:
     assert json_rows(tmp_path / "t.jsonl") == [{"a": 1}]
 
 
+@pytest.mark.parametrize("name", ["t.jsonl", "t.json"])
+@pytest.mark.parametrize("escaped", [False, True])
+def test_json_lines_end_at_line_feeds_alone(tmp_path: Path, name: str, escaped: bool) -> None:
+    rows = [{"prompt": f"one\u2028two\x85three\x0b\x1e\r\n {n} \U0001f98a"} for n in range(3)]
+    lines = "\r\n".join(json.dumps(row, ensure_ascii=escaped) for row in rows)
+    (tmp_path / name).write_text(lines, encoding="utf-8", newline="")
+    assert json_rows(tmp_path / name) == rows
+
+
+def test_text_cut_inside_a_character_is_refused_by_row(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"prompt": "\\ud83e\\udd8a"}\n{"prompt": "a fox \\uD83E"}\n')
+    with pytest.raises(TableError, match=r"row 2 holds half of a surrogate pair"):
+        read_rows(tmp_path / "t.jsonl", [])
+
+
 def test_the_likeliest_name_wins_and_clashing_names_are_kept(tmp_path: Path) -> None:
     frame = pd.DataFrame({"rating": [1], "original_score": [2], "score": [3]})
     found = named(frame, {"score": ("original_score", "rating")}, ("score",), tmp_path)
