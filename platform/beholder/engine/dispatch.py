@@ -35,6 +35,9 @@ class Work:
 
     batch: Sequence[Keyed]
     deaths: int = 0
+    suspect: bool = False
+    """Whether a worker died with it. It shares no worker with another batch until it has come back: a death during the
+    next one can swallow the answer of one that was finished, and would be counted against it."""
 
 
 @dataclass(eq=False)
@@ -195,11 +198,15 @@ class Dispatch:
         for depth in range(1, IN_FLIGHT + 1):
             for worker in self._pool.workers:
                 plenty = depth == 1 or len(self._queue) > self._pool.size
-                if self._queue and plenty and len(worker.flight) < depth:
+                if self._queue and plenty and len(worker.flight) < depth and self._may_join(worker):
                     work = self._queue.popleft()
                     ref = worker.handle.run.remote(list(work.batch))
                     worker.flight.append((ref, work))
                     self._refs[ref] = worker
+
+    def _may_join(self, worker: Worker) -> bool:
+        """Whether the next batch may wait behind what the worker has."""
+        return not worker.flight or not (self._queue[0].suspect or any(work.suspect for _, work in worker.flight))
 
     def _collect(self, ref: Any) -> list[Outcome]:
         import ray
@@ -223,6 +230,8 @@ class Dispatch:
 
         Where everything fails everywhere this changes nothing, and the limit of failed items ends the run.
         """
+        if all(outcome.refused for outcome in outcomes):  # it was not even tried
+            return
         worker.failures = 0 if any(outcome.result is not None for outcome in outcomes) else worker.failures + 1
         if worker.failures < FAILURES_IN_A_ROW:
             return
@@ -261,10 +270,10 @@ class Dispatch:
         """
         half, deaths = len(work.batch) // 2, work.deaths + 1
         if half:
-            self._queue.extendleft([Work(work.batch[half:]), Work(work.batch[:half])])
+            self._queue.extendleft([Work(part, suspect=True) for part in (work.batch[half:], work.batch[:half])])
             return []
         if deaths < DEATHS_ALONE:
-            self._queue.appendleft(Work(work.batch, deaths))
+            self._queue.appendleft(Work(work.batch, deaths, suspect=True))
             return []
         text = f"WorkerDied: {DEATHS_ALONE} times alone with this item: {one_line(error)}"
         return [Outcome(work.batch[0].key, None, text, 0.0, worker.name or "?", "?")]

@@ -37,6 +37,8 @@ class Outcome(NamedTuple):
     instructions: str
     trace: str | None = None
     """Digest of the traceback: failures with one cause share it."""
+    refused: bool = False
+    """Whether no worker was to be given the item: its failure says nothing of the worker."""
 
 
 def worker_name() -> str:
@@ -169,7 +171,9 @@ class Worker:
         admitted, refused = sift(batch)
         outcomes = run_batch(self.stage, admitted, self._proved) if admitted else []
         self._proved = self._proved or any(outcome.result is not None for outcome in outcomes)
-        return outcomes + [Outcome(key, None, reason, 0.0, worker_name(), instruction_set()) for key, reason in refused]
+        return outcomes + [
+            Outcome(key, None, reason, 0.0, worker_name(), instruction_set(), refused=True) for key, reason in refused
+        ]
 
     def try_out(self, batch: Sequence[Keyed]) -> None:
         """Process one batch and drop what comes out; OutOfMemoryError if it does not fit, else the stage's errors."""
