@@ -168,8 +168,22 @@ def cautions(ratings: pd.DataFrame, ladder: pd.DataFrame) -> tuple[str, ...]:
         )
     else:
         ceiling = float(own["ceiling"].max())
-        found.append(f"Noise ceiling: a model that knew everybody's taste would order {100 * ceiling:.1f} % right.")
-    return tuple(found)
+        found.append(
+            f"Noise ceiling: a model that knew everybody's taste would order {100 * ceiling:.1f} % right. Skill is the "
+            "share of the way there from guessing."
+        )
+    return (*found, *_dishonest(own))
+
+
+def _dishonest(own: pd.DataFrame) -> list[str]:
+    """Models whose stated errors are too small or too large."""
+    rows = own[own["sd_honest"] == "no"].to_dict("records")
+    return [
+        f"! {row['model']}, {row['split']}: errors are {'larger' if row['z_sd'] > 1 else 'smaller'} than it states "
+        f"(SD of standardised errors {row['z_sd']:.2f}, {row['z_sd_low']:.2f} to {row['z_sd_high']:.2f}; "
+        "honest: .9 to 1.1)."
+        for row in rows
+    ]
 
 
 def tied_share(ratings: pd.DataFrame) -> float:

@@ -165,6 +165,9 @@ def test_cautions_count(ratings_and_found: tuple[pd.DataFrame, Evaluated], table
     lines = cautions(ratings, tables.ladder)
     assert lines[0].startswith("1200 ratings by 24 people of 120 images; ratings a person: 50 to 50, median 50")
     assert any(line.startswith("60 prompts with 2.0 images each") for line in lines)
+    z = tables.ladder.query("level == 'user' and split == 'seen' and model == 'eb_slopes'")["z_sd"].iloc[0]
+    (bold,) = [line for line in lines if line.startswith("! eb_slopes, seen")]
+    assert f"errors are larger than it states (SD of standardised errors {z:.2f}," in bold
     three = pd.DataFrame({"user_id": list("aaab"), "image_id": list("wxyw"), "score": [1, 1, 2, 5]})
     assert tied_share(three) == pytest.approx(1 / 3)
 
