@@ -25,7 +25,7 @@ from beholder.engine.progress import Quiet
 from beholder.engine.run import Engine
 from beholder.store import Store
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 HERE = str(Path(__file__).parent)
 START = """
 import sys

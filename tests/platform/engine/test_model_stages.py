@@ -62,7 +62,9 @@ def stage_of(folders: Path, family: str) -> Any:
     return generator_stage(entry, 64, 3, str(folders / "cache"))
 
 
-@pytest.mark.parametrize("family", [pytest.param("scenes", marks=pytest.mark.models), "flux", "sdxl"])
+@pytest.mark.parametrize(
+    "family", [pytest.param("scenes", marks=pytest.mark.models), "flux", pytest.param("sdxl", marks=pytest.mark.slow)]
+)
 def test_pictures_do_not_depend_on_workers_order_resume_or_bad_rows(
     kind: str, engine_of: Any, folders: Path, family: str, tmp_path: Path
 ) -> None:
