@@ -27,6 +27,8 @@ TICK = 2.0
 """Seconds after which whoever waits for outcomes is asked whether to go on waiting."""
 STARTS = 3
 """So many workers dying one after the other while they load stop the run."""
+MACHINE_LOST = "its node has died"
+"""How Ray says that a worker went down with its machine; its errors have no field that says so."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,8 @@ class Dispatch:
         except ray.exceptions.RayTaskError as error:
             raise original(error) from error
         except ray.exceptions.RayError as error:
-            self._failed_starts += not was_warm
+            # New workers may still be sent to a machine that is gone already: its loss says nothing of the stage.
+            self._failed_starts += not (was_warm or MACHINE_LOST in str(error))
             if self._failed_starts >= STARTS:
                 raise EngineError(
                     f"{STARTS} workers died while they loaded the stage: {one_line(error)}",
