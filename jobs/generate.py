@@ -44,11 +44,9 @@ def draw(context: Context, wanted: pd.DataFrame, label: str) -> StageRun:
         stage = generator_stage(settings.generator, settings.size, settings.batch_size, context.models)
         return context.run_stage(stage, items_of(wanted), label)
     # One process asks for all pictures: rate limit and budget belong to the account, and the work is done elsewhere.
-    engine = replace(context.engine, backend=InProcess(context.store))
     stage = hosted_stage(settings.generator, spent_on(context, settings.generator))
-    run = replace(context, engine=engine).run_stage(stage, items_of(wanted), label)
-    engine.close()
-    return run
+    with replace(context.engine, backend=InProcess(context.store)) as engine:
+        return replace(context, engine=engine).run_stage(stage, items_of(wanted), label)
 
 
 def spent_on(context: Context, entry: HostedEntry) -> float:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from analysis.errors import EstimateError, TableError, UserError
 
 __all__ = [
@@ -9,6 +12,7 @@ __all__ = [
     "EstimateError",
     "OutOfMemoryError",
     "PlanError",
+    "StoppedError",
     "StorageError",
     "StoreError",
     "TableError",
@@ -42,3 +46,22 @@ class StorageError(StoreError, EngineError):
 
 class OutOfMemoryError(EngineError):
     """A stage does not fit into memory at its batch size: no property of an item, so the run stops."""
+
+
+class StoppedError(EngineError):
+    """A stage cannot go on, but has done a part of its batch, which the run keeps before it stops.
+
+    Parameters
+    ----------
+    error : EngineError
+        Why it cannot go on: what the user is told.
+    results : sequence of mapping or None
+        One an item of the batch, in order; None for those it did not do.
+    """
+
+    def __init__(self, error: EngineError, results: Sequence[Mapping[str, Any] | None]) -> None:
+        self.error, self.results = error, list(results)
+        super().__init__(error.found, error.allowed, error.remedy)
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        return type(self), (self.error, self.results)

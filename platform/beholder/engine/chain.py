@@ -16,7 +16,7 @@ from itertools import islice, pairwise
 import numpy as np
 
 from beholder.engine.admission import admit
-from beholder.engine.inprocess import Outcome
+from beholder.engine.inprocess import InterruptedBatchError, Outcome
 from beholder.engine.ledger import Keys, Row, short_key
 from beholder.engine.progress import Advance
 from beholder.engine.run import Engine, FailureGuard, StageRun
@@ -85,6 +85,10 @@ def run_chain(engine: Engine, links: Sequence[Link], items: Sequence[Item]) -> l
         try:
             for number, outcomes in stream:
                 flows[number].receive(outcomes)
+        except InterruptedBatchError as stop:
+            stream.close()
+            next(flow for flow in flows if stop.outcomes[0].key in flow.under_way).receive(stop.outcomes)
+            raise stop.error from None
         except OutOfMemoryError as error:
             stream.close()
             (flow,) = (f for f in flows if error.found.startswith(f"stage {f.link.stage.name!r} "))

@@ -13,7 +13,7 @@ from beholder.engine.admission import sift
 from beholder.engine.environment import instruction_set
 from beholder.engine.memory import does_not_fit, is_out_of_memory, release
 from beholder.engine.stage import Keyed, Source, Stage, stage_key
-from beholder.errors import EngineError, OutOfMemoryError
+from beholder.errors import EngineError, OutOfMemoryError, StoppedError
 from beholder.records import canonical_json, key_of
 from beholder.store import Store
 
@@ -39,6 +39,37 @@ class Outcome(NamedTuple):
     """Digest of the traceback: failures with one cause share it."""
     refused: bool = False
     """Whether no worker was to be given the item: its failure says nothing of the worker."""
+
+
+class InterruptedBatchError(EngineError):
+    """A run cannot go on after a part of a batch, whose outcomes are to be written first.
+
+    Parameters
+    ----------
+    error : EngineError
+        Why not.
+    outcomes : list of Outcome
+        At least one.
+    """
+
+    def __init__(self, error: EngineError, outcomes: list[Outcome]) -> None:
+        self.error, self.outcomes = error, outcomes
+        super().__init__(error.found, error.allowed, error.remedy)
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        return type(self), (self.error, self.outcomes)
+
+
+def with_outcomes(error: EngineError, before: list[Outcome]) -> EngineError:
+    """The error of a batch that stops a run, with the outcomes that came before it in that batch.
+
+    Memory that runs out keeps its own way: whoever catches it tries the batch again in parts.
+    """
+    if isinstance(error, OutOfMemoryError):
+        return error
+    if isinstance(error, InterruptedBatchError):
+        return InterruptedBatchError(error.error, before + error.outcomes)
+    return InterruptedBatchError(error, before) if before else error
 
 
 def worker_name() -> str:
@@ -93,7 +124,7 @@ def run_batch(stage: Stage, batch: Sequence[Keyed], proved: bool = False) -> lis
     OutOfMemoryError
         If the batch size is too large for this worker.
     EngineError
-        As the stage raised it: the run cannot go on.
+        As the stage raised it: the run cannot go on. `InterruptedBatchError` where a part of the batch was done.
     ValueError
         If the stage breaks its contract: a wrong number of results, or names that belong to the ledger. That is a
         bug of the stage and no property of an item.
@@ -101,6 +132,11 @@ def run_batch(stage: Stage, batch: Sequence[Keyed], proved: bool = False) -> lis
     started = time.perf_counter()
     try:
         results = stage.process([item for _, item in batch])
+    except StoppedError as stopped:
+        done = [(keyed, result) for keyed, result in zip(batch, stopped.results, strict=True) if result is not None]
+        share = (time.perf_counter() - started) / max(1, len(done))
+        outcomes = [_outcome(stage, key, dict(result), share) for (key, _), result in done]
+        raise with_outcomes(stopped.error, outcomes) from None
     except Exception as error:
         out_of_memory = is_out_of_memory(error)
         if isinstance(error, EngineError) and not out_of_memory:  # a budget used up, a machine that lacks something
@@ -114,7 +150,11 @@ def run_batch(stage: Stage, batch: Sequence[Keyed], proved: bool = False) -> lis
     if len(batch) == 1:
         return [_failure(batch[0].key, what, trace, time.perf_counter() - started)]
     half = len(batch) // 2
-    return run_batch(stage, batch[:half], proved) + run_batch(stage, batch[half:], proved)
+    outcomes = run_batch(stage, batch[:half], proved)
+    try:
+        return outcomes + run_batch(stage, batch[half:], proved)
+    except EngineError as error:
+        raise with_outcomes(error, outcomes) from error
 
 
 def _alone(stage: Stage, batch: Sequence[Keyed], proved: bool, what: str, trace: str) -> list[Outcome]:
@@ -124,7 +164,8 @@ def _alone(stage: Stage, batch: Sequence[Keyed], proved: bool, what: str, trace:
     fail alone are set aside if others pass, or have passed before; if all do, or none, it is the size. Nothing is
     computed at another size than the plan's.
     """
-    outcomes, greedy = [], []
+    outcomes: list[Outcome] = []
+    greedy = []
     for keyed in batch:
         release()
         if len(batch) > 1:
@@ -133,6 +174,8 @@ def _alone(stage: Stage, batch: Sequence[Keyed], proved: bool, what: str, trace:
                 continue
             except OutOfMemoryError:
                 pass
+            except EngineError as error:
+                raise with_outcomes(error, outcomes) from error
         greedy.append(_failure(keyed.key, what, trace, 0.0))
     if not greedy or not (proved or 2 * len(greedy) <= len(batch)):
         raise does_not_fit(stage, "on a batch", what)

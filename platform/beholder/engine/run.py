@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from beholder import __version__
 from beholder.engine.admission import admit
-from beholder.engine.inprocess import Outcome
+from beholder.engine.inprocess import InterruptedBatchError, Outcome
 from beholder.engine.ledger import Keys, Ledger, Row, short_key
 from beholder.engine.memory import with_size
 from beholder.engine.meter import UNPRICED, Meter, Prices, Reading
@@ -44,6 +44,7 @@ class Backend(Protocol):
 
         Every item comes out exactly once. While nothing comes there may be empty lists, so that whoever consumes them
         is asked now and then. Closing the generator before its end stops the work and throws away what was under way.
+        An `InterruptedBatchError` brings the last outcomes of a stage that cannot go on.
         """
         ...
 
@@ -235,6 +236,9 @@ class Engine:
             with closing(self.backend.outcomes(stage, batches(), count)) as stream:
                 for outcomes in stream:
                     yield self.record(ledger, outcomes, under_way), meter.record(outcomes, len(under_way))
+        except InterruptedBatchError as stop:
+            yield self.record(ledger, stop.outcomes, under_way), meter.record(stop.outcomes, len(under_way))
+            raise stop.error from None
         except OutOfMemoryError as error:
             tried = list(under_way.values()) or [items[places[0]]]  # none is under way while the stage loads
             raise self.naming_size(error, stage, tried) from None

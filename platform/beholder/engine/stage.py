@@ -42,7 +42,8 @@ class Stage(Protocol):
     def process(self, items: Sequence[Item]) -> list[Result]:
         """Results of one batch, in the order of the items (at most `batch_size` of them).
 
-        May raise for a bad item: the engine then splits the batch and quarantines the item that fails alone.
+        May raise for a bad item: the engine then splits the batch and quarantines the item that fails alone. An
+        `EngineError` stops the run; a `StoppedError` brings along what was done of the batch, which is kept.
         """
         ...
 

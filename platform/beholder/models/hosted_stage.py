@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from beholder.errors import EngineError, StoppedError
 from beholder.models.diffusers_stage import put_picture
-from beholder.models.generators.hosted import Budget, HostedGenerator, HostedSettings
+from beholder.models.generators.hosted import Answer, Budget, HostedGenerator, HostedSettings
 from beholder.models.interfaces import Needs
 from beholder.store import Store
 
@@ -58,26 +59,38 @@ class GenerateHosted:
         self._store = store
 
     def process(self, items: Sequence[Item]) -> list[dict[str, Any]]:
-        """Ask for the pictures and store them."""
-        if self._generator is None or self._store is None:
+        """Ask for the pictures and store them.
+
+        Raises
+        ------
+        StoppedError
+            The budget is spent, or the service answers nobody; brings the rows of what was paid for before.
+        """
+        if self._generator is None:
             raise RuntimeError("setup was not called")
-        answers = self._generator.generate([item["prompt"] for item in items], [item["seed"] for item in items])
-        rows = []
-        for item, answer in zip(items, answers, strict=True):
-            file: dict[str, Any] = dict.fromkeys(("path", "width", "height", "sha256"))
-            if answer.pixels is not None:
-                file = put_picture(self._store, item["_key"], answer.pixels)
-            rows.append(
-                {
-                    "prompt": item["prompt"],
-                    "seed": item["seed"],
-                    "generator": self.settings.model,
-                    **file,
-                    "refused": answer.refused,
-                    "message": answer.message,
-                    "model_version": answer.model_version,
-                    "tries": answer.tries,
-                    "cost": answer.cost,
-                }
-            )
-        return rows
+        prompts, seeds = [item["prompt"] for item in items], [item["seed"] for item in items]
+        try:
+            answers = self._generator.generate(prompts, seeds)
+        except EngineError as error:
+            paid = zip(items, self._generator.paid(prompts, seeds), strict=True)
+            rows = [None if answer is None else self._row(item, answer) for item, answer in paid]
+            raise StoppedError(error, rows) from error
+        return [self._row(item, answer) for item, answer in zip(items, answers, strict=True)]
+
+    def _row(self, item: Item, answer: Answer) -> dict[str, Any]:
+        if self._store is None:
+            raise RuntimeError("setup was not called")
+        file: dict[str, Any] = dict.fromkeys(("path", "width", "height", "sha256"))
+        if answer.pixels is not None:
+            file = put_picture(self._store, item["_key"], answer.pixels)
+        return {
+            "prompt": item["prompt"],
+            "seed": item["seed"],
+            "generator": self.settings.model,
+            **file,
+            "refused": answer.refused,
+            "message": answer.message,
+            "model_version": answer.model_version,
+            "tries": answer.tries,
+            "cost": answer.cost,
+        }

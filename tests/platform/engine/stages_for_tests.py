@@ -20,7 +20,7 @@ from beholder.engine.progress import Quiet
 from beholder.engine.raypool import RayPool
 from beholder.engine.run import Engine
 from beholder.engine.stage import Item, Result
-from beholder.errors import EngineError, OutOfMemoryError
+from beholder.errors import EngineError, OutOfMemoryError, StoppedError
 from beholder.store import Store
 
 BLOCK = 2**30
@@ -71,6 +71,18 @@ class Square:
         if do == "clash":
             return {"status": "fine"}
         return {"square": float("nan") if do == "nan" else item["n"] ** 2}
+
+
+class Paying(Square):
+    """Pays for every square; where an item would cost more than is left, brings along what is paid for."""
+
+    def process(self, items: Sequence[Item]) -> list[Result]:
+        plain = [item for item in items if item.get("do") != "broke"]
+        paid = dict(zip([item["n"] for item in plain], super().process(plain), strict=True))
+        if len(plain) < len(items):
+            broke = EngineError("the budget of 5 is used up", remedy="raise it")
+            raise StoppedError(broke, [paid.get(item["n"]) for item in items])
+        return list(paid.values())
 
 
 @dataclass

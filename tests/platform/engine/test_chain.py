@@ -7,7 +7,7 @@ import signal
 from contextlib import contextmanager
 
 import pytest
-from stages_for_tests import AtBatch, Square, notes, working
+from stages_for_tests import AtBatch, Paying, Square, notes, working
 
 from beholder.engine.chain import BACKLOG, Link, run_chain
 from beholder.engine.progress import Quiet
@@ -123,3 +123,17 @@ def test_workers_killed_in_a_chain_are_replaced(ray_address, engine_of, store, t
 def test_links_need_different_stages(engine_of):
     with pytest.raises(ValueError, match="different names"):
         run_chain(engine_of("inprocess"), [links()[0], links()[0]], working(3))
+
+
+def test_what_was_done_of_a_batch_is_kept_when_a_later_stage_cannot_go_on(kind, engine_of, store):
+    def onward(row):
+        return {"n": row["item"]["n"]} | ({"do": "broke"} if row["item"]["n"] == 1 else {})
+
+    chain = [Link(Square(batch_size=4), "Square", onward), Link(Paying("paying"), "Pay")]
+    with pytest.raises(EngineError, match="the budget of 5"):
+        run_chain(engine_of(kind, workers=1), chain, [{"n": n} for n in range(4)])
+    assert sorted(row["square"] for row in store.ledger_rows("paying")) == [0, 4, 9]
+    free = [chain[0], Link(Paying("paying"), "Pay")]
+    again = run_chain(engine_of(kind), [Link(free[0].stage, "Square", lambda row: {"n": row["item"]["n"]}), free[1]],
+                      [{"n": n} for n in range(4)])  # fmt: skip
+    assert again[1].computed == 1

@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from stages_for_tests import AtBatch, Square, interrupt, notes
+from stages_for_tests import AtBatch, Paying, Square, interrupt, notes
 
 from beholder.engine.inprocess import InProcess
 from beholder.engine.progress import Quiet
@@ -196,3 +196,22 @@ def test_nothing_to_do(kind, engine_of):
 def test_workers_and_ledger_share_one_store(store, tmp_path):
     with pytest.raises(EngineError, match="the ledger is in"):
         Engine(store, InProcess(Store(tmp_path / "elsewhere")), Quiet())
+
+
+def test_what_was_done_of_a_batch_is_kept_when_the_stage_cannot_go_on(kind, engine_of, store):
+    """One item of the second batch is one too many; its neighbours are in the ledger, and computed once in all."""
+    items = [{"n": n, "do": "broke"} if n == 5 else {"n": n} for n in range(8)]
+    with pytest.raises(EngineError, match="the budget of 5 is used up; to do: raise it"):
+        engine_of(kind, workers=1).run(Paying(), items)
+    assert sorted(row["square"] for row in lines_of(store)) == [0, 1, 4, 9, 16, 36, 49]
+    assert engine_of(kind).run(Paying(), MANY[:8]).computed == 1
+    assert Counter(notes(store)) == Counter(str(n) for n in range(8))
+
+
+def test_the_good_half_of_a_batch_is_kept_when_the_other_stops_the_run(kind, engine_of, store):
+    """The batch is halved for the bad item; the stop comes in its second half."""
+    items = [{"n": 0}, {"n": 1, "do": "raise"}, {"n": 2}, {"n": 3, "do": "broke"}]
+    with pytest.raises(EngineError, match="the budget of 5"):
+        engine_of(kind, workers=1).run(Paying(), items)
+    rows = {row["item"]["n"]: row["status"] for row in lines_of(store)}
+    assert rows == {0: "ok", 1: "failed", 2: "ok"}

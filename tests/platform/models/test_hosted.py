@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from beholder.engine.inprocess import InProcess
+from beholder.engine.progress import Quiet
+from beholder.engine.run import Engine
 from beholder.errors import EngineError, UserError
 from beholder.models.generators.hosted import Budget, BudgetError, HostedGenerator, HostedSettings, RateLimit, decode
 from beholder.models.hosted_stage import GenerateHosted
@@ -235,6 +239,63 @@ def test_a_failed_neighbour_does_not_make_a_picture_cost_twice(server: Played) -
     assert client.generate(["c"], [1])[0].cost == 0.04
     assert sorted(request["body"]["prompt"] for request in server.asked) == ["a", "b", "bad", "c"]
     assert client.budget.spent == pytest.approx(0.12)
+
+
+PROMPTS = [f"lake {n}" for n in range(10)]
+
+
+def draw_all(store: Store, settings: HostedSettings, budget: float) -> Any:
+    """All prompts through the engine, by a process that starts now; what the ledger's rows cost is spent."""
+    spent = sum(row.get("cost") or 0.0 for row in store.ledger_rows("generate"))
+    with Engine(store, InProcess(store), Quiet(), max_failed=0.5) as engine:
+        return engine.run(GenerateHosted(settings, budget, spent), [{"prompt": p, "seed": 1} for p in PROMPTS])
+
+
+def asked(server: Played) -> list[str]:
+    return [request["body"]["prompt"] for request in server.asked]
+
+
+def test_pictures_paid_for_before_the_budget_ends_are_kept_and_never_paid_again(server: Played, tmp_path: Path) -> None:
+    """The money ends after two of a batch of four: six are drawn and in the ledger; the next run pays for four."""
+    store, settings = Store(tmp_path), settings_for(server, "openai", concurrency=4)
+    with pytest.raises(BudgetError, match=r"0\.24 of 0\.24 is spent, the next picture costs 0\.04"):
+        draw_all(store, settings, budget=0.24)
+    rows = list(store.ledger_rows("generate"))
+    assert len(asked(server)) == len(rows) == 6
+    assert {row["prompt"] for row in rows} == set(asked(server))
+    for row in rows:
+        np.testing.assert_array_equal(decode(store.path(row["path"]).read_bytes()), picture_of(row["prompt"]))
+    with pytest.raises(BudgetError):  # no more money, no more requests
+        draw_all(store, settings, budget=0.24)
+    assert len(asked(server)) == 6
+    run = draw_all(store, settings, budget=0.40)
+    assert (run.done, run.computed) == (6, 4)
+    assert sorted(asked(server)) == sorted(PROMPTS)
+    assert sum(row["cost"] for row in run.rows) == pytest.approx(0.40)
+
+
+def test_pictures_paid_for_beside_a_request_that_stops_the_run_are_kept(server: Played, tmp_path: Path) -> None:
+    quota = {"error": {"code": "insufficient_quota", "message": "You exceeded your current quota"}}
+    server.by_prompt[PROMPTS[2]] = Trouble(429, quota)
+    store, settings = Store(tmp_path), settings_for(server, "openai", concurrency=4)
+    with pytest.raises(EngineError, match="insufficient_quota"):
+        draw_all(store, settings, budget=1.0)
+    assert {row["prompt"] for row in store.ledger_rows("generate")} == {PROMPTS[i] for i in (0, 1, 3)}
+    server.by_prompt.clear()
+    assert draw_all(store, settings, budget=1.0).computed == 7
+    assert Counter(asked(server)) == Counter(PROMPTS) + Counter([PROMPTS[2]])
+
+
+def test_a_prompt_that_fails_is_asked_for_once_although_its_batch_is_halved(server: Played, tmp_path: Path) -> None:
+    server.by_prompt[PROMPTS[1]] = Trouble(400, {"error": {"code": "invalid_value", "message": "too odd"}})
+    server.by_prompt[PROMPTS[2]] = Trouble(200, {"data": [{"b64_json": "AAAA"}]})  # paid for, and no picture
+    store, settings = Store(tmp_path), settings_for(server, "openai", concurrency=4)
+    run = draw_all(store, settings, budget=1.0)
+    assert [row["status"] for row in run.rows] == ["ok", "failed", "failed", *["ok"] * 7]
+    assert "400 invalid_value: too odd" in run.rows[1]["error"]
+    assert "cannot be read" in run.rows[2]["error"]
+    assert run.rows[1]["trace"] != run.rows[2]["trace"]
+    assert sorted(asked(server)) == sorted(PROMPTS)
 
 
 def test_requests_run_side_by_side_and_answers_keep_their_order(server: Played) -> None:

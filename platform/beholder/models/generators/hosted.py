@@ -197,7 +197,7 @@ class HostedGenerator:
         self._rng, self._sleep = rng, sleep
         self._rate = RateLimit(settings.per_minute, clock, sleep)
         self._lock = threading.Lock()
-        self._paid: dict[tuple[str, int], Answer] = {}
+        self._settled: dict[tuple[str, int], Answer | Exception] = {}
         self._open = urllib.request.build_opener(_NoRedirect).open
         self._key()
 
@@ -208,14 +208,15 @@ class HostedGenerator:
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer]:
         """Ask for one picture a prompt, several at once.
 
-        Where one prompt fails, the answers to the others are remembered: asked again, they are not paid for again.
+        Where one prompt fails, what became of all is remembered until it was told: asked again in smaller batches,
+        nothing is asked of the service, or paid, twice.
 
         Raises
         ------
         BudgetError
-            The next picture would cost more than is left.
+            The next picture would cost more than is left. `paid` has those that were paid for before.
         EngineError
-            A key, model or quota that no request would get past.
+            A key, model or quota that no request would get past; `paid` as above.
         UserError
             An empty or too long prompt.
         ConnectionError
@@ -227,15 +228,32 @@ class HostedGenerator:
         pairs = list(zip(prompts, seeds, strict=True))
         with ThreadPoolExecutor(self.settings.concurrency) as threads:
             calls = [threads.submit(self._remembered, prompt, seed) for prompt, seed in pairs]
-        answers = [call.result() for call in calls]  # after all have ended: none is left running when one raises
-        for pair in pairs:
-            self._paid.pop(pair, None)
-        return answers
+        # After all have ended: none is left running when one raises.
+        errors = [error for call in calls if (error := call.exception()) is not None]
+        if len(pairs) == 1 or not errors:
+            for pair in pairs:
+                self._settled.pop(pair, None)
+        if errors:
+            raise next((error for error in errors if isinstance(error, EngineError)), errors[0])
+        return [call.result() for call in calls]
+
+    def paid(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Answer | None]:
+        """The answers there are to a batch that raised, None for the other prompts; each is handed over once."""
+        found = [self._settled.pop(pair, None) for pair in zip(prompts, seeds, strict=True)]
+        return [answer if isinstance(answer, Answer) else None for answer in found]
 
     def _remembered(self, prompt: str, seed: int) -> Answer:
-        found = self._paid.get((prompt, seed))
+        found = self._settled.get((prompt, seed))
         if found is None:
-            found = self._paid[prompt, seed] = self._ask(prompt, seed)
+            try:
+                found = self._ask(prompt, seed)
+            except EngineError:  # says nothing of this prompt
+                raise
+            except Exception as error:
+                found = error
+            self._settled[prompt, seed] = found
+        if isinstance(found, Exception):
+            raise found
         return found
 
     def _ask(self, prompt: str, seed: int) -> Answer:
