@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from beholder.errors import UserError
 
 if TYPE_CHECKING:
     from beholder.models.canary import Probe
+    from beholder.models.catalogue import Entry
 
 models = typer.Typer(no_args_is_help=True, help="Models: what there is, weights, canaries.")
 
@@ -47,33 +49,45 @@ def models_fetch(
 @models.command("list")
 def models_list(
     cache: Cache = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Hash the stored files again (seconds).")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Hash the stored files again (seconds): `intact` for `yes`.")
+    ] = False,
     role: Annotated[str | None, typer.Option(help="Only models of this role.", show_default=False)] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="All that is known of each, licence and source too, as one JSON list.")
+    ] = False,
 ) -> None:
-    """List all models: what for, size, licence, whether verified, and which embedded ones are in the cache."""
-    from rich.console import Console
-    from rich.table import Table
-
+    """List all models: what for, size, package environment, whether verified, which embedded ones are in the cache."""
     from beholder.models.catalogue import CATALOGUE
 
     roles = list(dict.fromkeys(e.role for e in CATALOGUE))
     if role is not None and role not in roles:
         raise UserError(f"role {role!r}", ", ".join(roles))
-    table = Table(box=None, pad_edge=False)
-    for title in ("model", "role", "GB", "licence", "status", "in the cache"):
-        table.add_column(title, overflow="fold", no_wrap=title in ("model", "role", "GB", "status"))
-    bad = False
-    for e in CATALOGUE:
-        if role not in (None, e.role):
-            continue
-        state = ""
-        if e.weights == "lock":
-            state, damaged = _cached(e.id, cache, verify)
-            bad = bad or damaged
-        table.add_row(e.id, e.role, f"{e.memory_gb:.3g}" if e.parameters else "", e.licence, e.status, state)
-    Console().print(table)
-    if bad:
+    listed = [e for e in CATALOGUE if role in (None, e.role)]
+    states = {e.id: _cached(e.id, cache, verify) if e.weights == "lock" else (None, None) for e in listed}
+    if as_json:
+        known = [asdict(e) | {"memory_gb": e.memory_gb, "status": e.status, "cached": states[e.id][0]} for e in listed]
+        typer.echo(json.dumps(known, indent=1))
+    else:
+        rows = [(e.id, e.role, _gigabytes(e), e.environment, e.status, states[e.id][0] or "") for e in listed]
+        _echo_table([("model", "role", "GB", "environment", "status", "cached"), *rows])
+    damaged = [f"{name} is damaged: {trouble}" for name, (_, trouble) in states.items() if trouble]
+    for line in damaged:
+        typer.echo(line, err=as_json)
+    if damaged:
         raise typer.Exit(2)
+
+
+def _gigabytes(e: Entry) -> str:
+    return "" if not e.parameters else f"{e.memory_gb:.3g}" if e.memory_gb >= 1 else f"{e.memory_gb:.2f}"
+
+
+def _echo_table(rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as their longest cell; nothing is wrapped, whatever the terminal."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        typer.echo("  ".join(cells).rstrip())
 
 
 @models.command("show")
@@ -98,19 +112,19 @@ def models_show(name: Annotated[str, typer.Argument(metavar="MODEL", help="Id of
         typer.echo(f"{title:12} {value}")
 
 
-def _cached(name: str, cache: Path | None, verify: bool) -> tuple[str, bool]:
-    """State of an embedded model in the cache, and whether it is damaged."""
+def _cached(name: str, cache: Path | None, verify: bool) -> tuple[str, str | None]:
+    """State of an embedded model in the cache, and what is wrong with it, if anything is."""
     from beholder.models import weights
 
     if not weights.present(name, cache):
-        return "no", False
+        return "no", None
     try:
         weights.manifest(name, cache)
         if verify:
             weights.verify(name, cache)
     except UserError as error:
-        return f"damaged: {error}", True
-    return "yes, digests checked" if verify else "yes", False
+        return "damaged", str(error)
+    return "intact" if verify else "yes", None
 
 
 @models.command("convert")

@@ -69,16 +69,25 @@ def test_the_docs_name_what_is_verified() -> None:
 
 
 def test_list_and_show(tmp_path: Path) -> None:
-    run = CliRunner(env={"COLUMNS": "200"})
+    run = CliRunner()
     listed = run.invoke(app, ["models", "list", "--cache", str(tmp_path)])
     assert listed.exit_code == 0
     rows = {line.split()[0]: line for line in listed.stdout.splitlines()[1:] if line.strip()}
     assert set(rows) == {e.id for e in CATALOGUE}
     assert all(f" {e.status} " in f"{rows[e.id]} " for e in CATALOGUE)
-    assert rows["minilm"].rstrip().endswith("no")
+    assert rows["minilm"].endswith("  no")
+    assert max(map(len, listed.stdout.splitlines())) <= 80
+    starts = [listed.stdout.index(title) for title in ("role", "environment", "status")]
+    for e in CATALOGUE:  # every cell whole, under its title
+        assert [rows[e.id][at:].split("  ")[0].strip() for at in starts] == [e.role, e.environment, e.status]
     scorers = run.invoke(app, ["models", "list", "--role", "scorer", "--cache", str(tmp_path)]).stdout
     assert "hpsv3" in scorers
     assert "minilm" not in scorers
+    told = json.loads(run.invoke(app, ["models", "list", "--json", "--cache", str(tmp_path)]).stdout)
+    assert [m["id"] for m in told] == [e.id for e in CATALOGUE]
+    assert all((m["licence"], m["source"], m["status"]) == (entry(m["id"]).licence, entry(m["id"]).source,
+               entry(m["id"]).status) for m in told)  # fmt: skip
+    assert {m["id"] for m in told if m["cached"] == "no"} == set(weights.locked())
     shown = run.invoke(app, ["models", "show", "qalign"]).stdout
     for part in ("q-future/one-align", "expected level, 1 to 5", "pyiqa", "unverified", WEIGHTS["commit"]):
         assert part in shown
@@ -88,10 +97,14 @@ def test_a_damaged_model_is_said_and_ends_with_status_2(tmp_path: Path) -> None:
     (tmp_path / "minilm").mkdir()
     manifest = {"source_sha256": "0" * 64, "files": {}, "digest": ""}
     (tmp_path / "minilm" / "manifest.json").write_text(json.dumps(manifest))
-    listed = CliRunner(env={"COLUMNS": "400"}).invoke(app, ["models", "list", "--cache", str(tmp_path)])
+    listed = CliRunner().invoke(app, ["models", "list", "--cache", str(tmp_path)])
     assert listed.exit_code == 2
-    assert "damaged: " in listed.stdout
-    assert "delete " in listed.stdout
+    assert "minilm is damaged: " in listed.stdout.splitlines()[-1]
+    assert "delete " in listed.stdout.splitlines()[-1]
+    told = CliRunner().invoke(app, ["models", "list", "--json", "--cache", str(tmp_path)])
+    assert told.exit_code == 2
+    assert next(m["cached"] for m in json.loads(told.stdout) if m["id"] == "minilm") == "damaged"
+    assert "minilm is damaged: " in told.stderr
 
 
 def test_convert_from_the_command_line(tmp_path: Path) -> None:
