@@ -9,7 +9,8 @@ keep.
 Writes
 * `search_trace`: every candidate of every round;
 * `steered_images`: what the first run ended with, one image a condition, prompt and person, for a pairwise study;
-* `steered`: the own images of both runs with an embedding the rewards have never seen, for `steering_consistency`;
+* `steered`: the own images of both runs with an embedding the rewards have never seen, for `steering_consistency`: the
+  parameters of scenes, or the vectors of the encoder `steer.embedding`; without it only scenes have this table;
 * `steering_gains`: reward in the search, and gain over the bare prompt at held-out seeds, of every search;
 * `steering_rewards`: what each person's reward says at held-out seeds of everybody's images.
 """
@@ -23,14 +24,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from beholder.models.planned import rewriter_stage
+from beholder.models.planned import image_encoder_stage, rewriter_stage
 from beholder.plans import Plan
 from beholder.prompts import bare, prompt_id
+from beholder.records import unpack
 from beholder.runs import Context, require, run_job, start
 from beholder.steering import outcome
 from beholder.steering.judges import POPULATION, STATISTICS, Judges, own
 from beholder.steering.outcome import Heldout, Shot
-from beholder.steering.reward import Reward, raw_features
+from beholder.steering.reward import raw_features
 from beholder.steering.search import (
     LOST,
     RewriteRequest,
@@ -41,9 +43,9 @@ from beholder.steering.search import (
     run_searches,
     winners,
 )
-from embed import embed_images
+from embed import embed_images, image_item
 from generate import make_images
-from train_taste import model_folder
+from train_taste import load_reward
 
 STEP_VERSION = 1
 """Raised by hand when the same models and settings give other tables."""
@@ -63,17 +65,18 @@ def run(context: Context) -> None:
 def steer(context: Context) -> dict[str, pd.DataFrame]:
     """All searches of the plan, and their tables."""
     plan = context.plan
-    judges = Judges(Reward.load(model_folder(context, plan.steer.model)), plan.steer.caution)
+    judges = Judges(load_reward(context, plan.steer.model), plan.steer.caution)
     people = people_of(plan, judges)
     searches, settings = searches_of(plan, people), search_settings(plan)
     rounds = Rounds(context, judges)
     trace = run_searches(searches, rounds.rewrite, rounds.score, settings)
     ends = winners(trace)
     heldout = draw_heldout(context, judges, ends, settings)
+    embeddings = embeddings_of(context, list(outcome.own_images(ends, heldout).values()))
     return {
         "search_trace": outcome.trace_table(trace),
         "steered_images": outcome.images_table(ends, heldout),
-        "steered": outcome.steered_table(ends, heldout),
+        **({} if embeddings is None else {"steered": outcome.steered_table(ends, heldout, embeddings)}),
         "steering_gains": outcome.gains_table(trace, ends, heldout),
         "steering_rewards": outcome.rewards_table(ends, people, heldout),
     }
@@ -157,6 +160,26 @@ def draw_heldout(context: Context, judges: Judges, ends: Mapping[Search, str], s
     images, scores = draw(context, judges, names, shots, "Held out")
     outcome.require_all(shots, images)
     return Heldout(seeds, images, scores)
+
+
+def embeddings_of(context: Context, images: Sequence[Mapping[str, Any]]) -> dict[str, list[float]] | None:
+    """What images look like, in numbers that no reward reads, by image id; None if nothing here tells.
+
+    Raises
+    ------
+    EngineError
+        If the plan's encoder could not read one of the images.
+    """
+    encoder, embed = context.plan.steer.embedding, context.plan.embed
+    if encoder is None:
+        drawn = all(isinstance(image["scene"], Mapping) for image in images)
+        return {image["image_id"]: outcome.scene_vector(image["scene"]) for image in images} if drawn else None
+    items = [image_item(image["image_id"], image["path"]) for image in images]
+    stage = image_encoder_stage(encoder, embed.size, embed.batch_size, context.models)
+    run = context.run_stage(stage, items, "Held out: describe")
+    require(not run.failed, f"{run.failed} held-out images could not be read", "see the failed rows of the ledger")
+    vectors = unpack(row["network"] if "network" in row else row["vector"] for row in run.rows).tolist()
+    return dict(zip([image["image_id"] for image in images], vectors, strict=True))
 
 
 def forecast(plan: Plan) -> Mapping[str, int]:

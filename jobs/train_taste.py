@@ -2,11 +2,14 @@
 
     python jobs/train_taste.py --plan jobs/studies/demo.yaml --store store
 
-Needs `ratings`, `images`, `features` and `prompt_vectors`. Writes `models/<name>/` (safetensors and JSON) and the table
-`trained`, one row a model, and `trained_differences`, their paired differences on one held-out fold of prompts. The
-champion moves only to a model that surely orders new images better for people it knows (`beholder.taste.champion`): by
-the cross-validated `differences` of the same ratings where they are there, else by the held-out fold. One that only
-looks better becomes the challenger.
+Needs `ratings`, `images`, `features` and `prompt_vectors`; on a bucket, `MLFLOW_TRACKING_URI` too. Writes
+`models/<name>/` (safetensors and JSON) and the table `trained`, one row a model, and `trained_differences`, their
+paired differences on one held-out fold of prompts. The champion moves only to a model that surely orders new images
+better for people it knows (`beholder.taste.champion`): by the cross-validated `differences` of the same ratings where
+they are there, else by the held-out fold. One that only looks better becomes the challenger.
+
+The engine trains networks, the members of an ensemble side by side; a training that was killed goes on with the members
+that are missing.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ from beholder.plans import Plan
 from beholder.runs import Context, run_job, start
 
 if TYPE_CHECKING:
-    from beholder.taste.base import Ratings
+    from beholder.steering.reward import Reward
+    from beholder.taste.base import Ratings, TasteModel
     from beholder.taste.designs import Pictures
     from beholder.taste.people import People
     from beholder.tracking import TrainingRun
@@ -35,13 +39,42 @@ EXAMPLES = 4
 REQUIREMENTS = ("beholder", "numpy", "pandas", "safetensors", "scipy")
 
 
-def model_folder(context: Context, name: str) -> Path:
-    """Where a trained reward lies in the store."""
-    return context.store.path(f"models/{name}")
+def load_reward(context: Context, name: str) -> Reward:
+    """A trained reward of the store.
+
+    Raises
+    ------
+    StoreError
+        If there is none, or its files are not those that the table `trained` tells of.
+    """
+    from beholder.errors import StoreError
+    from beholder.steering.reward import Reward, folder_digest
+
+    promised = context.load("trained").set_index("model")["digest"].get(name)
+    with context.store.place(f"models/{name}").folder_to_read() as folder:
+        if promised is None or not folder.is_dir() or folder_digest(folder) != promised:
+            raise StoreError(
+                f"{context.store.url}/models/{name} is not what table 'trained' says", remedy="run train_taste again"
+            )
+        return Reward.load(folder)
+
+
+def are_there(context: Context) -> bool:
+    """Whether the files of every model of the table `trained` are those it tells of."""
+    from beholder.steering.reward import folder_digest
+
+    trained = context.store.read_table("trained")
+    with context.store.place("models").folder_to_read() as models:
+        folders = [models / str(name) for name in trained["model"]]
+        found = [folder_digest(folder) if folder.is_dir() else "" for folder in folders]
+    return found == list(trained["digest"])
 
 
 def run(context: Context) -> None:
     """Fit, save, log, and name the champion."""
+    from beholder.tracking import tracking_uri
+
+    tracking_uri(context.store)  # refused before anything is fitted
     settings = context.plan.taste.model_dump(mode="json") | {"seed": context.plan.seed}
     # Of a run that finds its tables as of one that makes them.
     context.digests.update((name, context.digest(name)) for name in INPUTS)
@@ -51,6 +84,8 @@ def run(context: Context) -> None:
         version=STEP_VERSION,
         inputs=INPUTS,
         settings=settings,
+        shown=not any(has_networks(name) for name in context.plan.taste.models),
+        intact=lambda: are_there(context),
     )
     track(context, made["trained"])
 
@@ -65,23 +100,45 @@ def fit_and_compare(context: Context) -> dict[str, pd.DataFrame]:
     from beholder.steering.reward import Reward, pictures_of
     from beholder.taste.base import Ratings
     from beholder.taste.designs import learn_design
-    from beholder.taste.registry import taste_model
 
     table, images, features, vectors = (context.load(name) for name in INPUTS)
     ratings, pictures = Ratings.from_frame(table), pictures_of(images, features, vectors)
     people = people_of(context)
     learned = learn_design(pictures, np.random.default_rng([context.plan.seed, 31]))
-    predictions = heldout_predictions(context.plan, ratings, pictures, people)
+    models = [recipe(context, name, "without the held-out fold") for name in context.plan.taste.models]
+    predictions = heldout_predictions(context.plan, ratings, pictures, people, models)
     heldout = heldout_accuracy(predictions)
     rows = []
-    for name in context.plan.taste.models:
-        model = taste_model(name).fit(ratings, learned.training, np.random.default_rng([context.plan.seed, 32]), people)
-        digest = Reward.of(model, learned).save(model_folder(context, name))
-        noise = model.predict_population(learned.training.matrix[:1]).noise_sd
-        counts = {"n_ratings": len(ratings), "n_users": len(model.user_ids), "n_images": len(ratings.images())}
-        rows.append({"model": name, "digest": digest, "heldout_accuracy": heldout[name], "noise_sd": noise, **counts})
+    with context.store.place("models").folder_to_fill() as folder:
+        for name in context.plan.taste.models:
+            stream = np.random.default_rng([context.plan.seed, 32])
+            model = recipe(context, name).fit(ratings, learned.training, stream, people)
+            digest = Reward.of(model, learned).save(folder / name)
+            noise = model.predict_population(learned.training.matrix[:1]).noise_sd
+            counts = {"n_ratings": len(ratings), "n_users": len(model.user_ids), "n_images": len(ratings.images())}
+            measured = {"heldout_accuracy": heldout[name], "noise_sd": noise}
+            rows.append({"model": name, "digest": digest, **measured, **counts})
     differences = heldout_differences(predictions, context.plan.analysis.confidence)
     return {"trained": pd.DataFrame(rows).assign(mlflow_run_id=""), "trained_differences": differences}
+
+
+def recipe(context: Context, name: str, note: str = "") -> TasteModel:
+    """The model of this id, whose networks the engine trains."""
+    from beholder.taste.member_stage import trained_by
+    from beholder.taste.registry import taste_model
+    from beholder.training import EngineTrainer
+
+    return trained_by(taste_model(name), EngineTrainer(context, f"Train {name} {note}".strip()))
+
+
+def has_networks(name: str) -> bool:
+    """Whether there is something in the model that the engine trains."""
+    from beholder.taste.member_stage import trained_by
+    from beholder.taste.network_fit import in_turn
+    from beholder.taste.registry import taste_model
+
+    model = taste_model(name)
+    return trained_by(model, in_turn) is not model
 
 
 def people_of(context: Context) -> People | None:
@@ -91,14 +148,15 @@ def people_of(context: Context) -> People | None:
     return People.from_frame(context.load("users")).masked() if context.plan.taste.demographics else None
 
 
-def heldout_predictions(plan: Plan, ratings: Ratings, pictures: Pictures, people: People | None) -> pd.DataFrame:
+def heldout_predictions(
+    plan: Plan, ratings: Ratings, pictures: Pictures, people: People | None, models: Sequence[TasteModel]
+) -> pd.DataFrame:
     """What each model predicts on the first fold of prompts, when it has seen the other folds only.
 
     Columns `model, user_id, image_id, prompt_id, score` and `rating`, one row a model and test rating.
     """
     from beholder.taste.designs import learn_design
     from beholder.taste.evaluate import predict_fold
-    from beholder.taste.registry import taste_model
     from beholder.taste.splits import seen_splits
 
     stream = np.random.default_rng([plan.seed, 33])
@@ -106,7 +164,6 @@ def heldout_predictions(plan: Plan, ratings: Ratings, pictures: Pictures, people
     seen = learn_design(
         pictures.take(~np.isin(pictures.prompt_ids, split.held_out)), np.random.default_rng([plan.seed, 34])
     )
-    models = [taste_model(name) for name in plan.taste.models]
     test, frames = split.test_ratings, []
     ids = {"user_id": test.user_id, "image_id": test.image_id, "prompt_id": test.prompt_id, "rating": test.score}
     for found in predict_fold(split, pictures, seen, models, [plan.seed, 35], people):
@@ -181,14 +238,15 @@ def track(context: Context, trained: pd.DataFrame) -> None:
     wanted = {"trained": context.digest("trained"), "name": name, "evidence": evidence}
     wanted |= {"differences": table_digest(differences), "curves": curves}
     key = key_of(wanted)
-    where = tracking_uri(context.store).replace(str(context.store.root), "STORE")
+    where = tracking_uri(context.store).replace(context.store.url, "STORE")
     record = context.store.read_record("tracking")
     if record and record["key"] == key and record["uri"] == where and is_there(context):
         return
     with context.progress.step("Log to MLflow"):
         tracker = Tracker(context.store, name)
-        rows = trained.to_dict("records")
-        logged = {str(row["model"]): tracker.log(training_run(context, row)) for row in rows}
+        with context.store.place("models").folder_to_read() as models:
+            rows = {str(row["model"]): row for row in trained.to_dict("records")}
+            logged = {model: tracker.log(training_run(context, row, models / model)) for model, row in rows.items()}
         choice = choose(list(logged), accuracy, differences, tracker.model_of(), evidence)
         if choice.champion in logged:  # retrained on these ratings, the same model takes its own place
             tracker.promote(logged[choice.champion].version, reason=choice.reason)
@@ -211,12 +269,11 @@ def is_there(context: Context) -> bool:
     return database is None or database.exists()
 
 
-def training_run(context: Context, row: Mapping[Hashable, object]) -> TrainingRun:
-    """What MLflow is told of one row of `trained`."""
+def training_run(context: Context, row: Mapping[Hashable, object], folder: Path) -> TrainingRun:
+    """What MLflow is told of one row of `trained`, whose model lies in `folder`."""
     from beholder.steering import reward
     from beholder.tracking import ServedModel, TrainingRun
 
-    folder = model_folder(context, str(row["model"]))
     example = context.store.read_table("features").head(EXAMPLES)[list(reward.BLOCKS)]
     user = context.store.read_table("ratings")["user_id"].astype(str).min()
     example.insert(0, "user_id", [user, *[reward.EVERYBODY] * (len(example) - 1)])

@@ -7,13 +7,15 @@ retry nothing by themselves here: their waits would be silent, and would multipl
 
 from __future__ import annotations
 
+import copy
 import random
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import islice
 from typing import Any, TypeVar
 
 from beholder.errors import StorageError, StoreError
@@ -33,7 +35,7 @@ MARK = "put"
 PAGE = 1000
 """Names in one answer to a list, the most that S3 gives."""
 AT_ONCE = 32
-"""Objects that are read side by side."""
+"""Objects that are read or written side by side."""
 
 
 class Bucket(Storage):
@@ -125,9 +127,9 @@ class Bucket(Storage):
             return False
         return True
 
-    def names(self, folder: str, suffix: str = "") -> list[str]:
-        """See `Storage`."""
-        found: list[str] = []
+    def stamps(self, folder: str, suffix: str = "") -> dict[str, str]:
+        """By time and digest, as the list of objects tells them."""
+        found: dict[str, str] = {}
         after: dict[str, Any] = {"MaxKeys": PAGE}
         bucket, prefix = self._split(f"{folder}/" if folder else "")
         while True:
@@ -135,12 +137,16 @@ class Bucket(Storage):
                 f"list {folder}",
                 lambda: self._fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **after),
             )
-            found += [entry["Key"] for entry in page.get("Contents", ()) if entry["Key"].endswith(suffix)]
+            found |= {
+                entry["Key"]: f"{entry['LastModified'].isoformat()}-{entry['ETag']}"
+                for entry in page.get("Contents", ())
+                if entry["Key"].endswith(suffix)
+            }
             if not page.get("IsTruncated"):
                 break
             after["ContinuationToken"] = page["NextContinuationToken"]
         length = len(self._at("")) - len(bucket) - 1
-        return sorted(key[length:] for key in found)
+        return {key[length:]: found[key] for key in sorted(found)}
 
     def delete(self, name: str) -> None:
         """See `Storage`."""
@@ -151,6 +157,20 @@ class Bucket(Storage):
         with ThreadPoolExecutor(AT_ONCE) as threads:
             for start in range(0, len(names), AT_ONCE):
                 yield from threads.map(self.read, names[start : start + AT_ONCE])
+
+    def write_many(self, blobs: Iterable[tuple[str, bytes]]) -> None:
+        """See `Storage`; some are written side by side."""
+        rest = iter(blobs)
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            while some := list(islice(rest, AT_ONCE)):
+                list(threads.map(lambda blob: self.write(*blob), some))
+
+    def below(self, name: str) -> Bucket:
+        """See `Storage`; over the same connections."""
+        found = copy.copy(self)
+        found._path, found.url = self._at(name), f"{self.url}/{name}"
+        found.__dict__["_fs"] = self._fs
+        return found
 
     def _at(self, name: str) -> str:
         return f"{self._path}/{name}"

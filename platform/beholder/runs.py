@@ -111,16 +111,17 @@ class Context:
         inputs: Sequence[str],
         settings: Any = None,
         shown: bool = True,
+        intact: Callable[[], bool] | None = None,
     ) -> dict[str, pd.DataFrame]:
         """Tables computed from tables, once: found again if step, version, settings and inputs are the same.
 
         `version` is raised by hand when the code of the step gives other results. `shown` is off for a step that runs
-        stages, which report themselves.
+        stages, which report themselves. `intact` says whether what it wrote besides its tables is still there.
         """
         made_from = {name: self.digest(name) for name in inputs}
         key = key_of({"step": step, "version": version, "settings": settings, "inputs": made_from})
         record = self.store.read_record(f"step-{step}")
-        if record and record["key"] == key and all(self._unchanged(n, d) for n, d in record["outputs"].items()):
+        if record and self._is_made(record, key) and (intact is None or intact()):
             self.counts["found"] = self.counts.get("found", 0) + 1
             return {name: self.load(name) for name in record["outputs"]}
         with self.progress.step(step) if shown else nullcontext():
@@ -129,6 +130,10 @@ class Context:
         self.store.write_record(f"step-{step}", self.provenance(inputs) | {"key": key, "outputs": outputs})
         self.counts["computed"] = self.counts.get("computed", 0) + 1
         return tables
+
+    def _is_made(self, record: Mapping[str, Any], key: str) -> bool:
+        """Whether a step's record is of this key, and its tables are as it left them."""
+        return record["key"] == key and all(self._unchanged(n, d) for n, d in record["outputs"].items())
 
     def _unchanged(self, name: str, digest: str) -> bool:
         record = self.store.read_record(f"table-{name}")

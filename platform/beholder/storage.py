@@ -1,7 +1,8 @@
-"""Where a store's bytes lie: seven operations on named blobs, for a folder and for an S3 bucket.
+"""Where a store's bytes lie: a few operations on named blobs, for a folder and for an S3 bucket.
 
-Names are relative and use "/". Whatever is written is there as a whole or not at all. Nothing here knows what the blobs
-hold; `beholder.bucket` is imported for URLs only, so a folder costs no other library.
+Names are relative and use "/". Whatever is written is there as a whole or not at all. Libraries that open files
+themselves get a folder on this machine, to read from or to fill. Nothing here knows what the blobs hold;
+`beholder.bucket` is imported for URLs only, so a folder costs no other library.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
+import tempfile
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +23,8 @@ from beholder.errors import StorageError, StoreError
 SCHEME = "s3://"
 PATIENCE = 300.0
 """Seconds for which a bucket that throttles or does not answer is waited for."""
+TEMPORARY = ".tmp"
+"""End of the names of files and folders on their way: nobody is told of them."""
 
 _REMEDIES = {
     errno.ENOSPC: "free some space there; the same command goes on from here",
@@ -59,16 +64,56 @@ class Storage(ABC):
         """Whether there is such a blob."""
 
     @abstractmethod
-    def names(self, folder: str, suffix: str = "") -> list[str]:
-        """Names of all blobs below a folder that end so, sorted."""
+    def stamps(self, folder: str, suffix: str = "") -> dict[str, str]:
+        """All blobs below a folder that end so, sorted, each with a text that changes when it is written anew."""
 
     @abstractmethod
     def delete(self, name: str) -> None:
         """Remove a blob, if it is there."""
 
+    @abstractmethod
+    def below(self, name: str) -> Storage:
+        """The storage of what lies below a name."""
+
+    def names(self, folder: str, suffix: str = "") -> list[str]:
+        """Names of all blobs below a folder that end so, sorted."""
+        return list(self.stamps(folder, suffix))
+
     def read_many(self, names: Sequence[str]) -> Iterator[bytes]:
         """The blobs in their order; `FileNotFoundError` at one that is gone."""
         return map(self.read, names)
+
+    def write_many(self, blobs: Iterable[tuple[str, bytes]]) -> None:
+        """Write or replace blobs, each whole; they come in any order."""
+        for name, data in blobs:
+            self.write(name, data)
+
+    @contextmanager
+    def folder_to_read(self) -> Generator[Path, None, None]:
+        """All blobs as files in a folder on this machine, which may be gone after the block."""
+        with tempfile.TemporaryDirectory(prefix="beholder-") as made:
+            names = self.names("")
+            for name, data in zip(names, self.read_many(names), strict=True):
+                target = Path(made) / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(data)
+            yield Path(made)
+
+    @contextmanager
+    def folder_to_fill(self) -> Generator[Path, None, None]:
+        """An empty folder on this machine; each file and folder in it takes the place of what has its name here.
+
+        That happens after the block; an error in it changes nothing. A kill on the way may leave new and old blobs
+        side by side: what says that they belong together (a record, a digest) is withdrawn before, or written after.
+        """
+        with tempfile.TemporaryDirectory(prefix="beholder-") as made:
+            folder = Path(made)
+            yield folder
+            files = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+            self.write_many((name, (folder / name).read_bytes()) for name in files)
+            for entry in folder.iterdir():
+                for stale in {*(self.names(entry.name) if entry.is_dir() else ())} - {*files}:
+                    self.delete(stale)
 
 
 def storage_of(root: str | os.PathLike[str], patience: float = PATIENCE) -> Storage:
@@ -129,23 +174,66 @@ class Folder(Storage):
     def names(self, folder: str, suffix: str = "") -> list[str]:
         """See `Storage`."""
         found: list[str] = []
-        for place, _, files in os.walk(self.root / folder):
+        for place, folders, files in os.walk(self.root / folder):
+            folders[:] = [name for name in folders if not name.endswith(TEMPORARY)]
             below = Path(place).relative_to(self.root)
-            found += [(below / file).as_posix() for file in files if not file.endswith(".tmp")]
+            found += [(below / file).as_posix() for file in files if not file.endswith(TEMPORARY)]
         return sorted(name for name in found if name.endswith(suffix))
+
+    def stamps(self, folder: str, suffix: str = "") -> dict[str, str]:
+        """By time and size."""
+        found = {}
+        for name in self.names(folder, suffix):
+            with contextlib.suppress(FileNotFoundError):  # gone since it was listed
+                status = (self.root / name).stat()
+                found[name] = f"{status.st_mtime_ns}-{status.st_size}"
+        return found
 
     def delete(self, name: str) -> None:
         """See `Storage`."""
         with writing(self.root / name):
             (self.root / name).unlink(missing_ok=True)
 
+    def below(self, name: str) -> Folder:
+        """See `Storage`."""
+        return Folder(self.root / name)
+
+    @contextmanager
+    def folder_to_read(self) -> Generator[Path, None, None]:
+        """The folder itself."""
+        yield self.root
+
+    @contextmanager
+    def folder_to_fill(self) -> Generator[Path, None, None]:
+        """On the same disk, so that each entry takes its place by a rename."""
+        with writing(self.root, errors=frozenset(_REMEDIES)):
+            self.root.mkdir(parents=True, exist_ok=True)
+            made = Path(tempfile.mkdtemp(suffix=TEMPORARY, dir=self.root))
+            try:
+                filled, replaced = made / "filled", made / "replaced"
+                filled.mkdir()
+                replaced.mkdir()
+                yield filled
+                for entry in sorted(filled.iterdir()):
+                    target = self.root / entry.name
+                    if target.is_dir():
+                        os.replace(target, replaced / entry.name)
+                    os.replace(entry, target)
+            finally:
+                shutil.rmtree(made, ignore_errors=True)
+
 
 @contextmanager
-def writing(target: Path) -> Generator[None, None, None]:
-    """Tell what the system refuses while `target` is written as a `StorageError` that says what to do."""
+def writing(target: Path, errors: frozenset[int] | None = None) -> Generator[None, None, None]:
+    """Tell what the system refuses while `target` is written as a `StorageError` that says what to do.
+
+    With `errors`, those numbers only: where other code runs meanwhile, which may look for files of its own.
+    """
     try:
         yield
     except OSError as error:
+        if errors is not None and error.errno not in errors:
+            raise
         raise StorageError(
             f"cannot write {target}: {error.strerror or error}",
             remedy=_REMEDIES.get(error.errno or 0, "choose another --store"),
@@ -156,7 +244,7 @@ def writing(target: Path) -> Generator[None, None, None]:
 def _temporary(target: Path, data: bytes) -> Generator[Path, None, None]:
     """A file beside `target` that holds `data`, and is gone in the end whatever happened."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.{uuid.uuid4().hex}{TEMPORARY}")
     try:
         temporary.write_bytes(data)
         yield temporary

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from beholder.errors import StorageError, StoreError
 from beholder.shards import Shards, ShardWriter, ledger_folder, shard_names, shards_of
-from beholder.storage import PATIENCE, Folder, storage_of
+from beholder.storage import PATIENCE, Folder, Storage, storage_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,6 +104,11 @@ class Store:
         return self.storage.url
 
     @property
+    def is_folder(self) -> bool:
+        """Whether its files lie in a folder, which all workers see under the same path; else in a bucket."""
+        return isinstance(self.storage, Folder)
+
+    @property
     def root(self) -> Path:
         """The folder.
 
@@ -142,7 +147,12 @@ class Store:
         return relative
 
     def read(self, relative: str) -> bytes:
-        """The bytes of any file of the store; `FileNotFoundError` where there is none."""
+        """The bytes of any file of the store; `FileNotFoundError` where there is none.
+
+        An absolute path is a file of this machine: pictures of a data set may stay where they lie.
+        """
+        if os.path.isabs(relative):
+            return Path(relative).read_bytes()
         return self.storage.read(relative)
 
     def exists(self, relative: str) -> bool:
@@ -156,6 +166,10 @@ class Store:
     def write_file(self, relative: str, data: bytes) -> None:
         """Write or replace any other file of the store (a report, a model); a reader sees the old or the new one."""
         self.storage.write(relative, data)
+
+    def place(self, folder: str) -> Storage:
+        """A folder of the store, to read and fill as a whole."""
+        return self.storage.below(folder)
 
     # --- ledger ------------------------------------------------------------------------------------------------
     def shards(self, stage: str) -> Shards:
@@ -209,6 +223,11 @@ class Store:
         """Names of all tables, sorted."""
         return [_stem(path, ".parquet") for path in self.storage.names("tables", ".parquet")]
 
+    def delete_table(self, name: str) -> None:
+        """Remove a table and its record, if they are there."""
+        self.delete_record(f"table-{name}")
+        self.storage.delete(f"tables/{name}.parquet")
+
     def write_record(self, name: str, record: Mapping[str, Any]) -> None:
         """Replace `records/<name>.json`."""
         self.storage.write(f"records/{name}.json", (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
@@ -221,9 +240,20 @@ class Store:
             return None
         return content
 
-    def records(self) -> list[str]:
-        """Names of all records, sorted."""
-        return [_stem(path, ".json") for path in self.storage.names("records", ".json")]
+    def records(self, prefix: str = "") -> list[str]:
+        """Names of all records that begin so, sorted."""
+        names = [_stem(path, ".json") for path in self.storage.names("records", ".json")]
+        return [name for name in names if name.startswith(prefix)]
+
+    def read_records(self, prefix: str = "") -> dict[str, dict[str, Any]]:
+        """All records whose names begin so, sorted by name."""
+        names = self.records(prefix)
+        found = self.storage.read_many([f"records/{name}.json" for name in names])
+        return {name: json.loads(text) for name, text in zip(names, found, strict=True)}
+
+    def delete_record(self, name: str) -> None:
+        """Remove `records/<name>.json`, if it is there: what it says is about to change."""
+        self.storage.delete(f"records/{name}.json")
 
 
 def _stem(path: str, suffix: str) -> str:

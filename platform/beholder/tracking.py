@@ -3,10 +3,10 @@
 Runs, models and versions carry the key of their content, so that logging the same thing again, or going on after a
 kill, finds what is there and adds what is missing. Nothing is pickled: a logged model is code plus safetensors.
 
-Without `MLFLOW_TRACKING_URI` everything is in the store: `mlflow.db` (SQLite) and `mlflow/`. A new SQLite database that
-several processes open at once is left broken, and making its tables takes seconds in which a kill leaves half of them:
-so it is made under a lock in a temporary file, which then gets its name. MLflow keeps absolute paths: a store that is
-moved keeps its runs and metrics, but loads its models from `models/` only.
+Without `MLFLOW_TRACKING_URI` everything is in the store, which must be a folder then: `mlflow.db` (SQLite) and
+`mlflow/`. A new SQLite database that several processes open at once is left broken, and making its tables takes seconds
+in which a kill leaves half of them: so it is made under a lock in a temporary file, which then gets its name. MLflow
+keeps absolute paths: a store that is moved keeps its runs and metrics, but loads its models from `models/` only.
 """
 
 from __future__ import annotations
@@ -124,8 +124,22 @@ class Logged:
 
 
 def tracking_uri(store: Store) -> str:
-    """`MLFLOW_TRACKING_URI`, or the SQLite file of the store."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{store.root / 'mlflow.db'}"
+    """`MLFLOW_TRACKING_URI`, or the SQLite file of the store.
+
+    Raises
+    ------
+    StoreError
+        If it is not set and the store is a bucket, where no database can lie.
+    """
+    if named := os.environ.get("MLFLOW_TRACKING_URI"):
+        return named
+    if not store.is_folder:
+        raise StoreError(
+            f"MLflow's database cannot lie in {store.url}",
+            "a tracking server, or a database on a disk",
+            "set MLFLOW_TRACKING_URI, such as http://HOST:5000 or sqlite:////shared/mlflow.db",
+        )
+    return f"{SQLITE}{store.root / 'mlflow.db'}"
 
 
 def database_of(uri: str) -> Path | None:
@@ -153,8 +167,8 @@ class Tracker:
     def __init__(self, store: Store, name: str) -> None:
         self.uri, self.name = tracking_uri(store), name
         self._database = database_of(self.uri)
-        self._artifacts = (self._database.parent if self._database else store.root) / "mlflow"
-        self._lock = self._artifacts.with_name("mlflow.lock")
+        self._artifacts = self._database.with_name("mlflow") if self._database else None
+        self._lock = _lock_file(store, self._database)
         for variable, value in _QUIET.items():
             os.environ.setdefault(variable, value)
         from mlflow import MlflowClient
@@ -162,7 +176,7 @@ class Tracker:
 
         try:
             with _locked(self._lock):
-                if self._database is not None:
+                if self._database is not None and self._artifacts is not None:
                     _make_database(self._database, self._artifacts)
                 self._client: MlflowClient = MlflowClient(self.uri, os.environ.get("MLFLOW_REGISTRY_URI") or self.uri)
                 self._experiment = self._experiment_id()
@@ -214,7 +228,7 @@ class Tracker:
         if found is not None:
             return str(found.experiment_id)
         # A server knows its own place for artifacts; on SQLite they would go to the current folder.
-        place = self._artifacts.as_uri() if self._database is not None else None
+        place = self._artifacts.as_uri() if self._artifacts is not None else None
         return str(self._client.create_experiment(self.name, artifact_location=place))
 
     def _log_run(self, run: TrainingRun) -> str:
@@ -322,6 +336,15 @@ def _make_database(path: Path, artifacts: Path) -> None:
     made = SqlAlchemyStore(f"{SQLITE}{temporary}", artifacts.as_uri())
     made.engine.dispose()
     os.replace(temporary, path)
+
+
+def _lock_file(store: Store, database: Path | None) -> Path:
+    """Beside the database, else in the store. A bucket has no file locks, and one run at a time: this machine's do."""
+    if database is not None:
+        return database.with_name("mlflow.lock")
+    if store.is_folder:
+        return store.root / "mlflow.lock"
+    return Path(tempfile.gettempdir()) / f"beholder-{os.getuid()}-{key_of(store.url)[:16]}.mlflow.lock"
 
 
 @contextmanager
