@@ -16,7 +16,14 @@ from pydantic import Field, ValidationError, model_validator
 
 from analysis.plan import AnalysisPlan
 from beholder.errors import PlanError, UserError
-from beholder.models.entries import AnyScorer, EncoderEntry, GeneratorEntry, PrecomputedEntry, TextEncoderEntry
+from beholder.models.entries import (
+    AnyScorer,
+    EncoderEntry,
+    GeneratorEntry,
+    ImageEncoderEntry,
+    PrecomputedEntry,
+    TextEncoderEntry,
+)
 from beholder.records import key_of
 from beholder.sections import Count, Section, Share, explain
 
@@ -87,6 +94,8 @@ class Taste(Section):
     """Tie margins in ticks: from, to, step."""
     demographics: bool | None = None
     """Whether models are told what `users` says of people; no if not given."""
+    profiles: bool | None = None
+    """Whether models are told the texts in `users.profile`, as embeddings; no if not given."""
 
 
 class Steer(Section):
@@ -107,6 +116,9 @@ class Steer(Section):
     caution: Annotated[float, Field(ge=0)] = 0.0
     """Posterior SDs taken off a person's expected rating."""
     rewriter: Literal["smollm2", "phrases"] = "smollm2"
+    embedding: EncoderEntry | None = None
+    """An image encoder that no reward reads, whose vectors say in `steered` what the images look like. None: the
+    parameters of scenes; images of other generators then have no table `steered`."""
 
 
 class Study(Section):
@@ -173,6 +185,10 @@ class Plan(Section):
             raise ValueError(f"steer.raters is {self.steer.raters}, but rate.raters is only {self.rate.raters}")
         if self.steer.model not in self.taste.models:
             raise ValueError(f"steer.model is {self.steer.model!r}, which is not among taste.models")
+        if isinstance(self.steer.embedding, PrecomputedEntry):
+            raise ValueError("steer.embedding is a file, which knows no images that are drawn later: name an encoder")
+        if _weights(self.steer.embedding) == _weights(self.embed.encoder):
+            raise ValueError("steer.embedding is embed.encoder, which the rewards read: name another image encoder")
         if self.analysis.focal not in self.study.conditions:
             raise ValueError(f"analysis.focal {self.analysis.focal!r} is not among study.conditions")
         try:
@@ -185,6 +201,11 @@ class Plan(Section):
     def hash(self) -> str:
         """SHA-256 of the plan's content: names, order of keys and comments of the file do not matter."""
         return key_of(self.model_dump(mode="json"))
+
+
+def _weights(encoder: EncoderEntry | None) -> object:
+    """What tells encoders apart, whatever their settings."""
+    return encoder.source if isinstance(encoder, ImageEncoderEntry) else encoder
 
 
 def analysis_plan(plan: Plan) -> AnalysisPlan:

@@ -105,22 +105,35 @@ def images_table(ends: Mapping[Search, str], heldout: Heldout) -> pd.DataFrame:
     return pd.DataFrame(rows).rename(columns={"user_id": "source_user"})
 
 
-def steered_table(ends: Mapping[Search, str], heldout: Heldout) -> pd.DataFrame:
+def steered_table(
+    ends: Mapping[Search, str], heldout: Heldout, embeddings: Mapping[str, Sequence[float]]
+) -> pd.DataFrame:
     """`steered`: the own image of every person, prompt and run.
 
-    `embedding` are the scene's parameters as they were drawn, of which the rewards know nothing; `reward` is the
-    person's own, mean over the held-out seeds.
+    `embedding` says what an image looks like, in numbers of which the rewards know nothing; `reward` is the person's
+    own, mean over the held-out seeds.
+
+    Parameters
+    ----------
+    ends : mapping of Search to str
+        What each search ended with.
+    heldout : Heldout
+    embeddings : mapping of str to sequence of float
+        By image id, of all `own_images`.
     """
     import pandas as pd
 
     rows = []
-    for s, end in ends.items():
-        if user_of(s.judge) is not None:
-            image = heldout.shown(s.prompt_id, end)
-            reward = heldout.score(s.judge, s.prompt_id, end)
-            told = {name: image[name] for name in ("image_id", "path", "prompt", "seed")}
-            rows.append({**_who(s), **told, "embedding": scene_vector(image["scene"]), "reward": reward})
+    for s, image in own_images(ends, heldout).items():
+        reward = heldout.score(s.judge, s.prompt_id, ends[s])
+        told = {name: image[name] for name in ("image_id", "path", "prompt", "seed")}
+        rows.append({**_who(s), **told, "embedding": list(embeddings[image["image_id"]]), "reward": reward})
     return pd.DataFrame(rows)
+
+
+def own_images(ends: Mapping[Search, str], heldout: Heldout) -> dict[Search, Mapping[str, Any]]:
+    """The image that is shown of every search for a person."""
+    return {s: heldout.shown(s.prompt_id, end) for s, end in ends.items() if user_of(s.judge) is not None}
 
 
 def gains_table(trace: Sequence[Scored], ends: Mapping[Search, str], heldout: Heldout) -> pd.DataFrame:
