@@ -36,7 +36,7 @@ TABLES = ("ablation", "ablation_adds", "ablation_gap", "ablation_spread")
 STEP_VERSION = 1
 
 
-def run(context: Context, sources: Sequence[Source], models: Sequence[str], out: Path | None = None) -> None:
+def run(context: Context, sources: Sequence[Source], models: Sequence[str], out: str | None = None) -> None:
     """Predict every variant, compare, print and write the files."""
     sets = read_sets(context, sources) if sources else (set_tables(context, Question(), ""),)
     prefix = f"{sets[0].ratings.removesuffix('ratings')}"
@@ -51,10 +51,10 @@ def run(context: Context, sources: Sequence[Source], models: Sequence[str], out:
     settings["confidence"] = context.plan.analysis.confidence
     made = context.derive("Ablation", compute, version=STEP_VERSION, inputs=inputs, settings=settings, shown=False)
     tables = {name.removeprefix(prefix): table for name, table in made.items()}
-    folder = out or context.store.path("evaluation" if not sources else f"evaluation/{prefix.rstrip('_')}")
-    write_csv(folder, {name: tables[name] for name in TABLES})
+    place = context.files(out, "evaluation" if not sources else f"evaluation/{prefix.rstrip('_')}")
+    write_csv(place, {name: tables[name] for name in TABLES})
     show(summary(tables))
-    print(f"\nFiles: {folder}")
+    print(f"\nFiles: {place.url}")
 
 
 def read_sets(context: Context, sources: Sequence[Source]) -> tuple[SetTables, ...]:
@@ -165,7 +165,7 @@ def options() -> argparse.ArgumentParser:
     own.add_argument("--reader", action="append", default=[], metavar="NAME", help=f"who reads each of them: {readers}")
     own.add_argument("--mapping", type=Path, metavar="FILE", help="for --reader csv: which files and columns hold what")
     own.add_argument("--model", action="append", metavar="NAME", help=f"a model to take apart ({models})")
-    own.add_argument("--out", type=Path, metavar="DIR", help="where files go (evaluation/ in the store)")
+    own.add_argument("--out", metavar="DIR", help="where files go (evaluation/ in the store)")
     return own
 
 

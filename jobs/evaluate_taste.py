@@ -18,10 +18,8 @@ and the same as files in `--out` (default: `evaluation/` in the store, `evaluati
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +30,7 @@ import pandas as pd
 from beholder.errors import UserError
 from beholder.evaluation import Question, evaluate_question, report_settings
 from beholder.plans import Plan
+from beholder.readers.pictures import within_reach
 from beholder.readers.registry import RATING_READERS
 from beholder.runs import Context, run_job, start
 from embed import embed_images, embed_prompts
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from beholder.readers.base import Dataset
+    from beholder.storage import Storage
 
 CSV_TABLES = (
     "ladder",
@@ -67,15 +67,14 @@ class Source:
     mapping: Path | None
 
 
-def run(context: Context, out: Path | None = None, *, released: bool = False) -> Tables:
+def run(context: Context, out: str | None = None, *, released: bool = False) -> Tables:
     """Evaluate on the ratings of the store, and write the files."""
-    folder = out or context.store.path("evaluation")
+    place = context.files(out, "evaluation/release" if released else "evaluation")
     if not released:
         made = evaluate_tables(context, Question())
     else:
         made = evaluate_tables(context, Question("release_", released=True, label="Evaluate taste, release's splits"))
-        folder = out or folder / "release"
-    write_files(folder, made)
+    write_files(place, made)
     return made
 
 
@@ -100,7 +99,7 @@ def evaluate_tables(context: Context, question: Question) -> Tables:
     return {name.removeprefix(prefix): table for name, table in made.items()}
 
 
-def run_data(context: Context, source: Source, out: Path | None, *, released: bool = False) -> None:
+def run_data(context: Context, source: Source, out: str | None, *, released: bool = False) -> None:
     """Read, embed, evaluate and print; then the reader's other selections, as sensitivity."""
     from beholder.readers.registry import reader_of
     from beholder.taste.summary import dataset_summary, evaluation_summary
@@ -109,23 +108,24 @@ def run_data(context: Context, source: Source, out: Path | None, *, released: bo
     dataset = reader.read(source.folder)
     prefix = f"{dataset.name}_"
     embed_dataset(context, dataset, prefix)
-    folder = out or context.store.path(f"evaluation/{dataset.name}" + ("/release" if released else ""))
-    tables = evaluate_dataset(context, dataset, prefix, prefix, folder, released=released)
+    place = context.files(out, f"evaluation/{dataset.name}" + ("/release" if released else ""))
+    tables = evaluate_dataset(context, dataset, prefix, prefix, place, released=released)
     show(dataset_summary(dataset, dataset.name))
     show(evaluation_summary(tables, dataset.ratings, context.plan.analysis.confidence))
     for name, variant in ({} if released else reader.variants()).items():
         other = variant.read(source.folder)
-        again = evaluate_dataset(context, other, f"{prefix}{name}_", prefix, folder / name)
+        again = evaluate_dataset(context, other, f"{prefix}{name}_", prefix, place.below(name))
         show(dataset_summary(other, f"Sensitivity, {name} of {other.name}"))
         show(evaluation_summary(again, other.ratings, context.plan.analysis.confidence, brief=True))
-    print(f"\nFiles: {folder}")
-    stored = context.store.path(f"tables/{prefix}ratings.parquet")
-    print(f"Again: python -m analysis accuracy {folder / 'predictions.parquet'} {stored}")
+    print(f"\nFiles: {place.url}")
+    if context.store.is_folder:
+        stored = context.store.path(f"tables/{prefix}ratings.parquet")
+        print(f"Again: python -m analysis accuracy {place.url}/predictions.parquet {stored}")
 
 
 def embed_dataset(context: Context, dataset: Dataset, prefix: str) -> None:
     """Images and prompts of a data set in the store, with their features; images are named by their bytes."""
-    images = context.save(f"{prefix}images", dataset.images)
+    images = context.save(f"{prefix}images", within_reach(context.store, dataset.images))
     by_content = images[["sha256", "path"]].drop_duplicates("sha256").rename(columns={"sha256": "image_id"})
     found = embed_images(context, by_content, "Embed images").rename(columns={"image_id": "sha256"})
     features = images[["image_id", "sha256"]].merge(found, on="sha256").drop(columns="sha256")
@@ -139,7 +139,7 @@ def embed_dataset(context: Context, dataset: Dataset, prefix: str) -> None:
 
 
 def evaluate_dataset(
-    context: Context, dataset: Dataset, prefix: str, shared: str, folder: Path, *, released: bool = False
+    context: Context, dataset: Dataset, prefix: str, shared: str, place: Storage, *, released: bool = False
 ) -> Tables:
     """One selection of a data set: its ratings in the store, its tables, its files."""
     embedded = dataset.ratings["image_id"].isin(context.load(f"{shared}features")["image_id"])
@@ -152,7 +152,7 @@ def evaluate_dataset(
     if released:
         label, into = f"{label}, release's splits", f"{prefix}release_"
     made = evaluate_tables(context, Question(into, shared, f"{prefix}ratings", released, label, tuple(notes)))
-    write_files(folder, made)
+    write_files(place, made)
     return made
 
 
@@ -165,28 +165,15 @@ def show(parts: Sequence[RenderableType | str]) -> None:
         console.print(part)
 
 
-def write_files(folder: Path, tables: Tables) -> None:
+def write_files(place: Storage, tables: Tables) -> None:
     """The tables as CSV and Parquet, each replaced whole."""
-    write_csv(folder, {name: tables[name] for name in CSV_TABLES})
-    for name in PARQUET_TABLES:
-        with _replaced(folder / f"{name}.parquet") as temporary:
-            tables[name].to_parquet(temporary, index=False)
+    write_csv(place, {name: tables[name] for name in CSV_TABLES})
+    place.write_many((f"{name}.parquet", tables[name].to_parquet(index=False)) for name in PARQUET_TABLES)
 
 
-def write_csv(folder: Path, tables: Tables) -> None:
+def write_csv(place: Storage, tables: Tables) -> None:
     """Each table as `<name>.csv`, replaced whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, table in tables.items():
-        with _replaced(folder / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=False)
-
-
-@contextmanager
-def _replaced(target: Path) -> Generator[Path, None, None]:
-    """A file to write to that takes the place of `target` when it is whole."""
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    yield temporary
-    os.replace(temporary, target)
+    place.write_many((f"{name}.csv", table.to_csv(index=False).encode()) for name, table in tables.items())
 
 
 def forecast(plan: Plan) -> Mapping[str, int]:
@@ -222,7 +209,7 @@ def options() -> argparse.ArgumentParser:
         help="cross-validate, or keep the release's own splits (%(default)s)",
     )
     own.add_argument("--mapping", type=Path, metavar="FILE", help="for --reader csv: which files and columns hold what")
-    own.add_argument("--out", type=Path, metavar="DIR", help="where files go (evaluation/ in the store)")
+    own.add_argument("--out", metavar="DIR", help="where files go (evaluation/ in the store)")
     return own
 
 

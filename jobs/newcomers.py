@@ -18,7 +18,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -27,6 +26,7 @@ from beholder.errors import UserError
 from beholder.evaluation import Question, fold_stage, folds_of
 from beholder.plans import Plan
 from beholder.runs import Context, require, run_job, start
+from evaluate_taste import write_csv
 
 if TYPE_CHECKING:
     from beholder.taste.newcomers import Sweep
@@ -54,7 +54,7 @@ class Request:
         return Question(self.prefix, self.prefix, f"{self.prefix}ratings")
 
 
-def run(context: Context, request: Request, out: Path | None = None) -> None:
+def run(context: Context, request: Request, out: str | None = None) -> None:
     """Predict, compare, print and write."""
     plan, inputs = context.plan, list(request.question.inputs)
     settings = {"sweep": asdict(request.sweep), "user_folds": request.user_folds, "seed": plan.seed}
@@ -67,11 +67,9 @@ def run(context: Context, request: Request, out: Path | None = None) -> None:
     made = context.derive(
         "Sweep newcomers", compute, version=STEP_VERSION, inputs=inputs, settings=settings, shown=False
     )
-    folder = out or context.store.path("evaluation" + (f"/{request.dataset}" if request.dataset else ""))
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, table in made.items():
-        table.to_csv(folder / f"{name.removeprefix(request.prefix)}.csv", index=False)
-    print(summary({name.removeprefix(request.prefix): table for name, table in made.items()}))
+    tables = {name.removeprefix(request.prefix): table for name, table in made.items()}
+    write_csv(context.files(out, "evaluation" + (f"/{request.dataset}" if request.dataset else "")), tables)
+    print(summary(tables))
 
 
 def sweep_plan(context: Context, request: Request) -> dict[str, pd.DataFrame]:
@@ -139,7 +137,7 @@ def options() -> argparse.ArgumentParser:
     own.add_argument("--temperature", type=float, default=0.1, help="of the softmax over similarities (%(default)s)")
     own.add_argument("--user-folds", type=int, default=5, help="folds of people (%(default)s)")
     own.add_argument("--dataset", default="", metavar="NAME", help="a data set in the store, such as avt")
-    own.add_argument("--out", type=Path, metavar="DIR", help="where files go (evaluation/ in the store)")
+    own.add_argument("--out", metavar="DIR", help="where files go (evaluation/ in the store)")
     return own
 
 

@@ -26,6 +26,7 @@ from beholder.errors import EngineError, OutOfMemoryError, StoreError, UserError
 from beholder.plan_field import batch_size_field, dotted, write_field
 from beholder.plans import Plan, load_plan
 from beholder.records import canonical_json, key_of, table_digest
+from beholder.storage import Storage, storage_of
 from beholder.store import Store
 from beholder.storelock import StoreLock
 
@@ -101,6 +102,10 @@ class Context:
             self.store.read_table(name)
             raise StoreError(f"table {name!r} has no record", remedy="run the job that writes it again")
         return str(record["digest"])
+
+    def files(self, out: str | None, name: str) -> Storage:
+        """Where a job's files go: `out` (a folder or a bucket's URL), or else a folder of the store."""
+        return self.store.place(name) if out is None else storage_of(out)
 
     def derive(
         self,

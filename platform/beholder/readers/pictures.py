@@ -19,7 +19,10 @@ import numpy as np
 from beholder.errors import TableError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from PIL.Image import Image
+
+    from beholder.store import Store
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 _UNSURE = re.compile(r"(?:#u[0-9a-f]{4}|%[0-9a-f]{2}|\?|[^\x00-\x7f])+")
@@ -64,6 +67,24 @@ def look_at(paths: Sequence[Path]) -> list[dict[str, Any] | None]:
     """`image_facts` of many files, in their order; decoders leave the interpreter's lock, so threads help."""
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         return list(pool.map(image_facts, paths, chunksize=16))
+
+
+def within_reach(store: Store, images: pd.DataFrame) -> pd.DataFrame:
+    """A table of images (`path`, `sha256`) whose files every worker of a store finds.
+
+    Beside a folder that all machines see, pictures stay where they lie, under absolute paths. Into a bucket they are
+    put, by content, and their paths are relative to it.
+    """
+    if store.is_folder or "path" not in images.columns:
+        return images
+    there = {*store.names("images")}
+    places = {
+        path: f"images/{digest[:2]}/{digest}{Path(path).suffix.lower()}" if os.path.isabs(path) else path
+        for path, digest in zip(images["path"].astype(str), images["sha256"].astype(str), strict=True)
+    }
+    missing = {place: path for path, place in places.items() if place not in there and place != path}
+    store.storage.write_many((place, Path(path).read_bytes()) for place, path in missing.items())
+    return images.assign(path=[places[path] for path in images["path"].astype(str)])
 
 
 class PictureFiles:
