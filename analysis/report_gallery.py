@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,7 +68,7 @@ class Gallery:
 def gallery(
     votes: pd.DataFrame,
     images: pd.DataFrame,
-    folder: Path,
+    read: Callable[[str], bytes],
     plan: AnalysisPlan,
     *,
     prompts: pd.DataFrame | None = None,
@@ -82,8 +83,9 @@ def gallery(
     votes : DataFrame
         With `left_image_id` and `right_image_id`.
     images : DataFrame
-        `image_id` and `path`, relative to `folder`; with `prompt`, what each was drawn from.
-    folder : Path
+        `image_id` and `path`; with `prompt`, what each was drawn from.
+    read : callable
+        The bytes of a path; an `OSError` where it is missing. `files_in` reads those of a folder.
     plan : AnalysisPlan
         Its conditions, in the order of its contrasts, are the columns.
     prompts : DataFrame, optional
@@ -110,7 +112,7 @@ def gallery(
     for number, prompt in enumerate(chosen):
         shown = seen[seen["prompt_id"] == prompt]
         person = _participant(shown, number)
-        pictures = [p for name in order if (p := _picture(shown, name, person, paths, folder, drawn)) is not None]
+        pictures = [p for name in order if (p := _picture(shown, name, person, paths, read, drawn)) is not None]
         if pictures:
             rows.append(Row(prompt, texts.get(prompt, prompt), person, tuple(pictures)))
     return Gallery(tuple(rows), None if rows else "no picture could be read")
@@ -146,7 +148,12 @@ def _participant(shown: pd.DataFrame, number: int) -> str:
 
 
 def _picture(
-    shown: pd.DataFrame, condition: str, person: str, paths: dict[str, str], folder: Path, drawn: dict[str, str]
+    shown: pd.DataFrame,
+    condition: str,
+    person: str,
+    paths: dict[str, str],
+    read: Callable[[str], bytes],
+    drawn: dict[str, str],
 ) -> Picture | None:
     """The picture of a condition that the person saw, else one that anybody saw; None where it cannot be read."""
     of_condition = shown[shown["condition"] == condition]
@@ -156,7 +163,7 @@ def _picture(
         return None
     first = candidates.sort_values("image_id", kind="stable").iloc[0]
     name, made_for = str(first["image_id"]), first["made_for"]
-    uri = thumbnail(folder / paths[name])
+    uri = _thumbnail_of(paths[name], read)
     if uri is None:
         return None
     record = of_condition[of_condition["image_id"] == name]["won"]
@@ -164,12 +171,24 @@ def _picture(
     return Picture(condition, source, float(record.sum()), len(record), uri, drawn.get(name))
 
 
-def thumbnail(path: Path, side: int = SIDE) -> str | None:
-    """The picture as a small JPEG in a data URI; None where the file is missing or no picture."""
+def files_in(folder: Path) -> Callable[[str], bytes]:
+    """Reads paths relative to a folder."""
+    return lambda path: (folder / path).read_bytes()
+
+
+def _thumbnail_of(path: str, read: Callable[[str], bytes]) -> str | None:
+    try:
+        return thumbnail(read(path))
+    except OSError:
+        return None
+
+
+def thumbnail(data: bytes, side: int = SIDE) -> str | None:
+    """An encoded picture as a small JPEG in a data URI; None where it is no picture."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as opened:
+        with Image.open(io.BytesIO(data)) as opened:
             picture = opened.convert("RGB")
     except (OSError, UnidentifiedImageError):
         return None

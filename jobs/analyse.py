@@ -30,6 +30,7 @@ MATERIAL = (
 """Tables the report is made from, as far as they are in the store; the last three compute the evaluation's again."""
 PICTURES = ("steered_images",)
 STEERED = ("user_id", "prompt_id", "run", "condition", "image_id", "reward", "embedding")
+PAGE = "report/report.html"
 VERSION = 2
 """Raised by hand when the same tables give other results or another page."""
 
@@ -83,19 +84,24 @@ def result_tables(report: Report) -> dict[str, pd.DataFrame]:
 
 
 def write(context: Context, report: Report, inputs: Sequence[str], key: str) -> None:
-    """Page and bundle; the record that says so comes last."""
-    page, _ = write_report(report, material(context, inputs), context.store.path("report"), pictures=pictures(context))
-    digest = hashlib.sha256(page.read_bytes()).hexdigest()
+    """Page and bundle; the record that says so goes first and comes last."""
+    context.store.delete_record("report")
+    with context.store.place("report").folder_to_fill() as folder:
+        page, _ = write_report(report, material(context, inputs), folder, pictures=pictures(context))
+        digest = hashlib.sha256(page.read_bytes()).hexdigest()
     context.store.write_record("report", context.provenance(inputs) | {"key": key, "page": digest})
 
 
 def is_written(context: Context, key: str) -> bool:
     """Whether the page of this key is there, unchanged, with its bundle."""
-    record, page = context.store.read_record("report"), context.store.path("report/report.html")
-    if record is None or record["key"] != key or not page.is_file():
+    record = context.store.read_record("report")
+    if record is None or record["key"] != key or not context.store.exists("report/bundle/MANIFEST.json"):
         return False
-    bundle = context.store.path("report/bundle/MANIFEST.json").is_file()
-    return bundle and bool(hashlib.sha256(page.read_bytes()).hexdigest() == record["page"])
+    try:
+        page = context.store.read(PAGE)
+    except FileNotFoundError:
+        return False
+    return bool(hashlib.sha256(page).hexdigest() == record["page"])
 
 
 def pictures(context: Context) -> Gallery | None:
@@ -105,7 +111,7 @@ def pictures(context: Context) -> Gallery | None:
     shown = context.load("steered_images")
     prompts = shown[["prompt_id", "base"]].drop_duplicates("prompt_id").rename(columns={"base": "prompt"})
     images = shown.drop_duplicates("image_id")
-    return gallery(context.load("votes"), images, context.store.root, analysis_plan(context.plan), prompts=prompts)
+    return gallery(context.load("votes"), images, context.store.read, analysis_plan(context.plan), prompts=prompts)
 
 
 def forecast(plan: Plan) -> Mapping[str, Any]:

@@ -26,6 +26,7 @@ import train_taste
 from beholder.engine.environment import instruction_set
 from beholder.plans import Plan
 from beholder.runs import Context, run_job, start
+from beholder.tracking import tracking_uri
 
 STEPS = {
     "Generate images": generate,
@@ -44,6 +45,7 @@ PUBLISHED = Path(__file__).parent / "studies" / "demo.digests.json"
 
 def run(context: Context) -> None:
     """Every step in turn, then what was planted beside what was recovered."""
+    tracking_uri(context.store)  # refused before the first step, not at the fifth
     made: dict[str, str] = {}
     for number, (title, job) in enumerate(STEPS.items(), start=1):
         print(f"[{number}/{len(STEPS)}] {title}", file=sys.stderr)
@@ -65,8 +67,8 @@ def summary(context: Context, made: Mapping[str, str]) -> str:
         inside = "inside" if row["ci_low"] <= row["planted"] <= row["ci_high"] else "OUTSIDE"
         interval = f"{row['estimate']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
         lines.append(f"  {row['quantity']:<30} planted {row['planted']:.3f}   found {interval}   {inside}")
-    lines += ["", reproduction(context, made), f"Report:    {context.store.path('report/report.html')}"]
-    lines.append(f"Dashboard: make dashboard STORE={context.store.root}")
+    lines += ["", reproduction(context, made), f"Report:    {context.store.url}/{analyse.PAGE}"]
+    lines.append(f"Dashboard: make dashboard STORE={context.store.url}")
     return "\n".join(lines)
 
 

@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from beholder.errors import StoreError, UserError
@@ -42,12 +41,12 @@ def tables_of(store: Store) -> dict[str, TableState]:
     StoreError
         The store has no tables.
     """
-    names = sorted(path.stem for path in (store.root / "tables").glob("*.parquet"))
+    names, records = store.tables(), store.read_records("table-")
     if not names:
-        raise StoreError(f"no tables in {store.root}", remedy="run a job that writes some")
+        raise StoreError(f"no tables in {store.url}", remedy="run a job that writes some")
     found = {}
     for name in names:
-        frame, record = store.read_table(name), store.read_record(f"table-{name}") or {}
+        frame, record = store.read_table(name), records.get(f"table-{name}", {})
         found[name] = TableState(
             table_digest(frame),
             len(frame),
@@ -61,9 +60,9 @@ def tables_of(store: Store) -> dict[str, TableState]:
 def steps_of(store: Store) -> dict[str, str]:
     """Step that wrote each table, where a record says so."""
     steps = {}
-    for path in sorted((store.root / "records").glob("step-*.json")):
-        for table in json.loads(path.read_text())["outputs"]:
-            steps[table] = path.stem.removeprefix("step-")
+    for name, record in store.read_records("step-").items():
+        for table in record["outputs"]:
+            steps[table] = name.removeprefix("step-")
     return steps
 
 
@@ -121,27 +120,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="jobs/digest.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--store", default="store", help="folder of tables and images (%(default)s)")
+    parser.add_argument("--store", default="store", help="folder or s3://BUCKET/PREFIX (%(default)s)")
     parser.add_argument("--compare", metavar="OTHER_STORE", help="another store of the same plan")
     arguments = parser.parse_args(argv)
     started = time.monotonic()
     try:
-        store = existing(arguments.store)
-        status, found = run(store, existing(arguments.compare) if arguments.compare else None)
+        store = Store.existing(arguments.store)
+        status, found = run(store, Store.existing(arguments.compare) if arguments.compare else None)
     except UserError as error:
         print(f"digest: {error}", file=sys.stderr)
         return 2
     seconds = round(time.monotonic() - started, 2)
-    last = {"job": "digest", "run_id": f"digest-{found['digest'][:12]}", "store": str(store.root), **found}
+    last = {"job": "digest", "run_id": f"digest-{found['digest'][:12]}", "store": store.url, **found}
     print(json.dumps(last | {"counts": {"tables": len(found["tables"])}, "seconds": seconds}))
     return status
-
-
-def existing(folder: str) -> Store:
-    """A store that is there: looking at a store must not make one."""
-    if not (Path(folder) / "store.json").is_file():
-        raise StoreError(f"no store at {folder}", remedy="check the path")
-    return Store(folder)
 
 
 if __name__ == "__main__":

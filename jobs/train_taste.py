@@ -256,9 +256,9 @@ def track(context: Context, trained: pd.DataFrame) -> None:
             tracker.promote(logged[choice.challenger].version, CHALLENGER, choice.reason)
     runs = trained.assign(mlflow_run_id=[logged[model].run_id for model in trained["model"]])
     context.save("trained", runs, INPUTS)
-    models = {model: {"run_id": found.run_id, "version": found.version} for model, found in logged.items()}
+    known = {model: {"run_id": found.run_id, "version": found.version} for model, found in logged.items()}
     chosen = {"champion": choice.champion, "challenger": choice.challenger, "criterion": choice.reason}
-    context.store.write_record("tracking", wanted | chosen | {"key": key, "uri": where, "models": models})
+    context.store.write_record("tracking", wanted | chosen | {"key": key, "uri": where, "models": known})
 
 
 def is_there(context: Context) -> bool:

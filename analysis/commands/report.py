@@ -60,9 +60,9 @@ def run(args: argparse.Namespace) -> Report:
     files = [table for table in loaded if table.name in tables]
     pictures: Gallery | None = None
     if images is not None and "votes" in tables:
-        from analysis.report_gallery import gallery
+        from analysis.report_gallery import files_in, gallery
 
-        pictures = gallery(tables["votes"], images, args.images or args.data, plan, prompts=prompts)
+        pictures = gallery(tables["votes"], images, files_in(args.images or args.data), plan, prompts=prompts)
     done = finished(report, files, args) if files else report
     done = dataclasses.replace(
         done, provenance=dataclasses.replace(report.provenance, settings=done.provenance.settings)

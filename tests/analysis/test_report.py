@@ -17,7 +17,7 @@ import pytest
 from analysis.contrasts import planned_contrasts
 from analysis.report import Report, make_report, write_report
 from analysis.report_figures import figure_of
-from analysis.report_gallery import Gallery, gallery
+from analysis.report_gallery import Gallery, files_in, gallery
 from analysis.report_page import page
 from analysis.win_rates import win_rate
 
@@ -198,7 +198,7 @@ def browser_page() -> Iterator[Any]:
 def test_the_page_in_a_browser(report: Report, tables: dict[str, pd.DataFrame], tmp_path: Path, browser_page) -> None:
     """No error, no request, no sideways scrolling from telephone to desk, every picture drawn."""
     images = report_studies.painted(tables["votes"], tmp_path)
-    pictures = gallery(tables["votes"], images, tmp_path, report.plan)
+    pictures = gallery(tables["votes"], images, files_in(tmp_path), report.plan)
     path, _ = write_report(report, tables, tmp_path / "out", pictures=pictures)
     problems: list[str] = []
     browser_page.on("console", lambda message: problems.append(message.text))

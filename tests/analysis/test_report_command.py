@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from analysis.cli import main
-from analysis.report_gallery import gallery
+from analysis.report_gallery import files_in, gallery
 from analysis.win_rates import win_rate
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -29,7 +29,7 @@ def test_gallery_shows_what_was_seen_and_how_it_fared(tables: dict[str, pd.DataF
     votes = tables["votes"]
     images = report_studies.painted(votes, tmp_path)
     prompts = pd.DataFrame({"prompt_id": ["p0"], "prompt": ["a lake"]})
-    made = gallery(votes, images, tmp_path, report_studies.plan(), prompts=prompts, n_rows=3)
+    made = gallery(votes, images, files_in(tmp_path), report_studies.plan(), prompts=prompts, n_rows=3)
     assert [row.prompt_id for row in made.rows] == ["p0", "p4", "p7"]
     assert made.rows[0].prompt == "a lake"
     for row in made.rows:
@@ -49,22 +49,22 @@ def test_gallery_shows_what_was_seen_and_how_it_fared(tables: dict[str, pd.DataF
 def test_gallery_does_not_depend_on_who_won(tables: dict[str, pd.DataFrame], tmp_path: Path) -> None:
     votes = tables["votes"]
     images = report_studies.painted(votes, tmp_path)
-    first = gallery(votes, images, tmp_path, report_studies.plan())
+    first = gallery(votes, images, files_in(tmp_path), report_studies.plan())
     turned = votes.assign(choice=votes["choice"].map({"left": "right", "right": "left", "tie": "tie"}))
-    second = gallery(turned, images, tmp_path, report_studies.plan())
+    second = gallery(turned, images, files_in(tmp_path), report_studies.plan())
     assert [[p.uri for p in row.pictures] for row in first.rows] == [
         [p.uri for p in row.pictures] for row in second.rows
     ]
 
 
 def test_gallery_says_why_there_is_none(tables: dict[str, pd.DataFrame], tmp_path: Path) -> None:
-    votes, plan = tables["votes"], report_studies.plan()
+    votes, plan, read = tables["votes"], report_studies.plan(), files_in(tmp_path)
     images = pd.DataFrame({"image_id": sorted(votes["left_image_id"].unique()), "path": "gone.png"})
-    assert gallery(votes, images, tmp_path, plan).reason == "no picture could be read"
-    assert gallery(votes, images.assign(image_id="else").iloc[:1], tmp_path, plan).reason == (
+    assert gallery(votes, images, read, plan).reason == "no picture could be read"
+    assert gallery(votes, images.assign(image_id="else").iloc[:1], read, plan).reason == (
         "no image of the votes is in the table of images"
     )
-    assert gallery(votes.drop(columns="left_image_id"), images, tmp_path, plan).reason == "the votes name no images"
+    assert gallery(votes.drop(columns="left_image_id"), images, read, plan).reason == "the votes name no images"
 
 
 @pytest.fixture

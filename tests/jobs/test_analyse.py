@@ -225,5 +225,5 @@ def test_digest_sees_a_table_changed_behind_its_record(study: tuple[Path, Path],
 
 def test_digest_of_a_store_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert digest.main(["--store", str(tmp_path / "nowhere")]) == 2
-    assert "no store at" in capsys.readouterr().err
+    assert "is no store" in capsys.readouterr().err
     assert not (tmp_path / "nowhere").exists()
