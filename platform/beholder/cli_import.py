@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from beholder.readers.base import Dataset
     from beholder.readers.comparisons import Comparisons
     from beholder.readers.storing import Imported
+    from beholder.store import Store
 
 MOST_NOTES = 60
 
@@ -20,7 +24,7 @@ MOST_NOTES = 60
 def import_data(
     reader: Annotated[str, typer.Option(help=f"Which data set it is: {', '.join(ABOUT)} (with --mapping, any).")],
     data: Annotated[Path, typer.Option(help="Folder of the unpacked release.")],
-    to: Annotated[str, typer.Option(help="Folder of tables and images.")] = "store",
+    to: Annotated[str, typer.Option(help="Folder of tables and images, or s3://BUCKET/PREFIX.")] = "store",
     mapping: Annotated[
         Path | None, typer.Option(help="For --reader csv: which files and columns hold what.", show_default=False)
     ] = None,
@@ -29,27 +33,53 @@ def import_data(
     ] = False,
     near: Annotated[int, typer.Option(help="Differing bits, of 64, at which two pictures are still the same.")] = 4,
     json: Annotated[bool, typer.Option("--json", help="Print the record of the import and nothing else.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Take the store over from a run that is known to be gone.")
+    ] = False,
 ) -> None:
     """Read a data set, check it, show what is in it, and write its tables as STORE/tables/NAME_*.parquet."""
     from rich.console import Console
 
+    from beholder.engine.progress import Quiet
+    from beholder.engine.runlog import RunLog
     from beholder.readers.registry import any_reader_of
     from beholder.readers.storing import store_dataset
+    from beholder.records import key_of
     from beholder.runs import versions
     from beholder.store import Store
+    from beholder.storelock import StoreLock
 
-    store = Store(to)
-    source = any_reader_of(reader, mapping, store.path(f"images/{reader}"), not no_pictures)
-    with Console(stderr=True).status(f"reading {data}"):
-        dataset = source.read(data)
-    provenance = {"folder": str(data.absolute()), "versions": versions()}
-    done = store_dataset(store, reader, dataset, provenance, near)
+    store, folder = Store(to), str(data.absolute())
+    key = key_of(
+        {"reader": reader, "folder": folder, "mapping": mapping and str(mapping), "near": near, "bare": no_pictures}
+    )
+    run = f"import-{key[:12]}"
+    with (
+        StoreLock(store, run, "import", key, force=force),
+        RunLog(store, run, "import", key, Quiet()) as log,
+        _unpacked(store, reader) as pictures,
+    ):
+        source = any_reader_of(reader, mapping, pictures, not no_pictures)
+        with log.step("Read"), Console(stderr=True).status(f"reading {data}"):
+            dataset = source.read(data)
+        with log.step("Store"):
+            done = store_dataset(store, reader, dataset, {"folder": folder, "versions": versions()}, near)
     if json:
         typer.echo(_as_json(done))
         return
     for line in summary(reader, dataset, done):
         typer.echo(line)
-    typer.echo(f"Tables: {store.path('tables')}/{done.name}_{{{','.join(sorted(done.rows))}}}.parquet")
+    typer.echo(f"Tables: {store.url}/tables/{done.name}_{{{','.join(sorted(done.rows))}}}.parquet")
+
+
+@contextmanager
+def _unpacked(store: Store, reader: str) -> Generator[Path, None, None]:
+    """Where pictures lie that come out of tables: in the store, or until they are in the bucket."""
+    if store.is_folder:
+        yield store.path(f"images/{reader}")
+        return
+    with TemporaryDirectory(prefix="beholder-") as folder:
+        yield Path(folder)
 
 
 def summary(reader: str, dataset: Dataset | Comparisons, done: Imported) -> list[str]:

@@ -254,12 +254,13 @@ def run_job(
             print(canonical_json({"job": job, "plan_hash": plan.hash, "would_make": dict(forecast(plan))}))
             return 0
         context = open_context(arguments)
-        if arguments.probe:
-            return probe_job(job, context, body, arguments.plan, arguments.probe)
-        run, plan = run_id(job, context.plan), context.plan
-        run_log = RunLog(context.store, run, job, plan.hash, context.progress)
+        plan, name = context.plan, f"probe-{job}" if arguments.probe else job
+        run = run_id(name, plan)
+        run_log = RunLog(context.store, run, name, plan.hash, context.progress)
         context.progress, context.engine = run_log, replace(context.engine, progress=run_log)
-        with StoreLock(context.store, run, job, plan.hash, force=arguments.force), closing(context.engine), run_log:
+        with StoreLock(context.store, run, name, plan.hash, force=arguments.force), closing(context.engine), run_log:
+            if arguments.probe:
+                return probe_job(job, context, body, arguments.plan, arguments.probe)
             body(context)
         tell_changed_plan(job, plan, arguments.plan, arguments.set)
     except RunCancelledError as error:
@@ -286,8 +287,7 @@ def probe_job(job: str, context: Context, body: Callable[[Context], None], plan:
     place, size = batch_size_field(context.plan, stage), None
     context.probed = stage
     try:
-        with closing(context.engine):
-            body(context)
+        body(context)
     except ProbedError as found:
         size = found.size
     if size is None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from analysis.tables import check_images, check_ratings, check_users, check_votes
@@ -12,12 +14,16 @@ from beholder.readers.about import ABOUT
 from beholder.readers.base import Dataset
 from beholder.readers.comparisons import Comparisons
 from beholder.readers.overlap import overlap
-from beholder.readers.pictures import look_at
+from beholder.readers.pictures import content_facts, within_reach
 from beholder.records import table_digest
 from beholder.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+AT_ONCE = 8
+"""Pictures that are looked at side by side."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +83,7 @@ def store_dataset(
     before = store.read_record(f"import-{dataset.name}")
     if before is not None and before["reader"] != reader:
         raise StoreError(
-            f"{dataset.name} is in {store.root} from reader {before['reader']!r}",
+            f"{dataset.name} is in {store.url} from reader {before['reader']!r}",
             remedy="use another --to, or name the folder of your set differently",
         )
     tables = _tables(store, dataset)
@@ -92,6 +98,8 @@ def store_dataset(
             same_people[other] = len(people)
     if shared and any(map(len, shared)):
         tables["overlap"] = pd.concat(shared, ignore_index=True)
+    if "images" in tables:
+        tables["images"] = within_reach(store, tables["images"])
     overlaps = {str(s["other_dataset"].iloc[0]): int(s["image_id"].nunique()) for s in shared if len(s)}
     record = {
         "name": dataset.name,
@@ -108,8 +116,7 @@ def store_dataset(
     }
     _write(store, dataset.name, tables, record, provenance)
     for stale in set(before["tables"] if before else ()) - set(tables):
-        store.path(f"tables/{dataset.name}_{stale}.parquet").unlink(missing_ok=True)
-        store.path(f"records/table-{dataset.name}_{stale}.json").unlink(missing_ok=True)
+        store.delete_table(f"{dataset.name}_{stale}")
     rows = {name: len(frame) for name, frame in tables.items()}
     return Imported(dataset.name, rows, record["counts"], overlaps, same_people, record)
 
@@ -156,9 +163,7 @@ def _write(
 
 def _others(store: Store, name: str) -> list[str]:
     """Other sets with a table of images or people."""
-    found = {
-        p.stem.rpartition("_")[0] for t in ("images", "users") for p in store.path("tables").glob(f"*_{t}.parquet")
-    }
+    found = {table.rpartition("_")[0] for table in store.tables() if table.endswith(("_images", "_users"))}
     return sorted(found - {name})
 
 
@@ -168,10 +173,17 @@ def _with_hashes(store: Store, images: pd.DataFrame) -> pd.DataFrame:
 
     if "dhash" in images.columns:
         return images
-    paths = [store.path(p) for p in images["path"]]
-    here = [p for p in paths if p.is_file()]
-    hashes = {p: facts["dhash"] for p, facts in zip(here, look_at(here), strict=True) if facts is not None}
-    return images.assign(dhash=pd.Series([hashes.get(p) for p in paths], index=images.index, dtype="str"))
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as threads:
+        hashes = list(threads.map(partial(_hash_of, store), images["path"]))
+    return images.assign(dhash=pd.Series(hashes, index=images.index, dtype="str"))
+
+
+def _hash_of(store: Store, path: str) -> str | None:
+    try:
+        facts = content_facts(store.read(path))
+    except FileNotFoundError:
+        return None
+    return None if facts is None else str(facts["dhash"])
 
 
 def _refuse_clash(name: str, ours: pd.DataFrame, other: str, theirs: pd.DataFrame) -> None:
