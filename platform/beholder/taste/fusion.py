@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from beholder.errors import UserError
 from beholder.taste.base import Floats, Ratings
 from beholder.taste.features import Design
 from beholder.taste.fusion_network import FusionNetwork
-from beholder.taste.network_fit import fit_networks
+from beholder.taste.network_fit import Trainer, fit_networks, in_turn
 from beholder.taste.network_scores import Known
 from beholder.taste.network_taste import NetworkTaste
 from beholder.taste.networks import Training
@@ -34,10 +34,13 @@ class Fusion:
     ----------
     network : FusionNetwork
     training : Training
+    trainer : Trainer
+        Who trains the members: no part of what the model is.
     """
 
     network: FusionNetwork = DEFAULT
     training: Training = TRAINING
+    trainer: Trainer = field(default=in_turn, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -54,7 +57,7 @@ class Fusion:
         EstimateError
             With too few users, repeats or prompts, or ratings that do not vary.
         """
-        return fit_networks(self.name, self.network, self.training, ratings, design, rng, people)
+        return fit_networks(self.name, self.network, self.training, ratings, design, rng, people, self.trainer)
 
 
 @dataclass(frozen=True)

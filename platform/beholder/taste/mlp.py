@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from beholder.taste.base import Ratings
 from beholder.taste.features import Design
 from beholder.taste.nets import Dropout, add_linear, linear
-from beholder.taste.network_fit import fit_networks
+from beholder.taste.network_fit import Trainer, fit_networks, in_turn
 from beholder.taste.network_taste import NetworkTaste
 from beholder.taste.networks import Persons, Shape, Training
 from beholder.taste.people import People
@@ -88,10 +88,13 @@ class MLP:
     network : MLPNetwork
     training : Training
         With one seed the model is called `mlp_single`.
+    trainer : Trainer
+        Who trains the members: no part of what the model is.
     """
 
     network: MLPNetwork = NETWORK
     training: Training = TRAINING
+    trainer: Trainer = field(default=in_turn, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -108,4 +111,4 @@ class MLP:
         EstimateError
             With too few users, repeats or prompts, or ratings that do not vary.
         """
-        return fit_networks(self.name, self.network, self.training, ratings, design, rng, None)
+        return fit_networks(self.name, self.network, self.training, ratings, design, rng, None, self.trainer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -56,7 +57,7 @@ def model_of(state: State) -> NetworkTaste:
     priors = zip(*(state.arrays[f"prior.{name}"] for name in ("mean", "covariance", "variance")), strict=True)
     return NetworkTaste(
         s["name"],
-        _network(s["network"]),
+        network_of(s["network"]),
         [part(f"member_{m}.") for m in range(s["members"])],
         tuple(s["block_sizes"]),
         Vocabulary({n: tuple(c) for n, c in s["demographics"]}, tuple(s["datasets"]), state.arrays["profile_centre"]),
@@ -71,7 +72,8 @@ def model_of(state: State) -> NetworkTaste:
     )
 
 
-def _network(settings: dict[str, Any]) -> Network:
+def network_of(settings: Mapping[str, Any]) -> Network:
+    """A network from its settings and its `kind`."""
     from beholder.taste.fusion_network import FusionNetwork
     from beholder.taste.mlp import MLPNetwork
 

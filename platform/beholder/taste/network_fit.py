@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -21,6 +22,28 @@ REFERENCES = 16
 """Training images on which the doubt about a newcomer's embedding is averaged."""
 
 
+class Draw(NamedTuple):
+    """What sets a member of an ensemble apart: its seed, and the fold of prompts it is stopped by."""
+
+    seed: tuple[int, ...]
+    fold: int
+
+
+class Trainer(Protocol):
+    """Whoever trains the members of an ensemble."""
+
+    def __call__(
+        self, data: TrainingSet, network: Network, training: Training, draws: Sequence[Draw]
+    ) -> Sequence[Member]:
+        """What `train_one` gives for each draw, in their order."""
+        ...
+
+
+def in_turn(data: TrainingSet, network: Network, training: Training, draws: Sequence[Draw]) -> list[Member]:
+    """The trainer of this process: one member after the other."""
+    return [train_one(data, network, training, draw.seed, draw.fold) for draw in draws]
+
+
 def fit_networks(
     name: str,
     network: Network,
@@ -29,12 +52,13 @@ def fit_networks(
     design: Design,
     rng: np.random.Generator,
     people: People | None,
+    trainer: Trainer = in_turn,
 ) -> NetworkTaste:
-    """Train an ensemble, one member after the other."""
+    """Train an ensemble."""
     data = training_set(ratings, design, rng, people if network.reads_people else None, training.folds)
     seed = int(rng.integers(2**62))
     n_folds = int(data.folds.max()) + 1
-    members = [train_one(data, network, training, (seed, k), k % n_folds) for k in range(training.seeds)]
+    members = trainer(data, network, training, [Draw((seed, k), k % n_folds) for k in range(training.seeds)])
     return assemble(name, network, training, data, design.block_names, members)
 
 
