@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,10 +20,13 @@ from stages_for_tests import Allocating, Hungry, Square, notes
 from beholder.engine.chain import Link, run_chain
 from beholder.engine.memory import is_out_of_memory, resized
 from beholder.engine.probe import largest, probe
+from beholder.engine.runlog import run_states
 from beholder.errors import EngineError, OutOfMemoryError
 from beholder.models.checked_stage import Checked
 from beholder.plans import load_plan
 from beholder.runs import run_job
+from beholder.store import Store
+from beholder.storelock import StoreLock
 
 MANY = [{"n": n} for n in range(40)]
 
@@ -150,6 +154,18 @@ def test_a_probe_of_a_stage_that_the_job_does_not_run(tmp_path, capsys):
     assert "the job ran no stage 'embed'" in said
     assert "sets no batch size of stage 'rewrite'" in said
     assert plan.read_text() == "name: s\n"
+
+
+def test_a_probe_holds_the_store_as_a_run_does(tmp_path, capsys):
+    plan, store = tmp_path / "plan.yaml", Store(tmp_path / "store")
+    plan.write_text("name: s\ngenerate:\n  batch_size: 8\n")
+    arguments = ["--plan", plan, "--store", store.url, "--probe", "generate"]
+    with StoreLock(store, "score-1", "score", "p"):
+        assert job(arguments) == 2
+        assert "run score-1 is at work on" in capsys.readouterr().err
+        assert job([*arguments, "--force"]) == 0
+    assert job(arguments) == 0
+    assert sorted(s.state for s in run_states(store, datetime.now(UTC))) == ["done", "done"]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,8 @@ from typer.testing import CliRunner
 
 from analysis.tables import check_images, check_ratings, check_users, check_votes, read_table
 from beholder.cli import app
-from beholder.errors import StoreError, TableError, UserError
+from beholder.engine.runlog import run_states
+from beholder.errors import EngineError, StoreError, TableError, UserError
 from beholder.readers.about import ABOUT
 from beholder.readers.csv import CsvReader
 from beholder.readers.flickr_aes import RATINGS, FlickrAesReader
@@ -22,6 +24,7 @@ from beholder.readers.registry import READERS, any_reader_of, reader_of
 from beholder.readers.storing import Imported, store_dataset
 from beholder.records import table_digest
 from beholder.store import Store
+from beholder.storelock import StoreLock
 
 MAPPING = """
 ratings: {file: ratings.csv, scale: {min: 0, max: 10}}
@@ -243,3 +246,42 @@ def test_readers_load_neither_pandas_nor_networks() -> None:
     check = "import sys, beholder.readers.registry, beholder.readers.storing; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout.split()
     assert not {"pandas", "torch", "pyarrow", "PIL"} & set(loaded)
+
+
+@pytest.mark.parametrize("kind", ["folder", "bucket"])
+def test_an_import_waits_for_nobody_and_disturbs_nobody(
+    kind: str, flickr: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """A store that another run holds is left alone; without one the import is told among the runs."""
+    to = str(tmp_path / "store") if kind == "folder" else request.getfixturevalue("bucket_url")
+    command = ["import", "--reader", "flickr_aes", "--data", str(flickr), "--to", to]
+    store = Store(to)
+    with StoreLock(store, "draw-1", "draw", "p"):
+        refused = CliRunner().invoke(app, command)
+        assert isinstance(refused.exception, EngineError)
+        assert "run draw-1 is at work on" in str(refused.exception)
+        assert store.tables() == []
+    assert CliRunner().invoke(app, command, catch_exceptions=False).exit_code == 0
+    (state,) = run_states(store, datetime.now(UTC))
+    assert (state.job, state.state, [s.label for s in state.stages]) == ("import", "done", ["Read", "Store"])
+
+
+def test_an_import_into_a_bucket_is_that_into_a_folder_with_its_pictures(
+    flickr: Path, tmp_path: Path, bucket_url: str
+) -> None:
+    folder, bucket = Store(tmp_path / "store"), Store(bucket_url)
+    dataset = FlickrAesReader().read(flickr)
+    for store in (folder, bucket):
+        put(store, "flickr_aes", dataset)
+    assert bucket.tables() == folder.tables()
+    for name in folder.tables():
+        if name != "flickr_aes_images":
+            pd.testing.assert_frame_equal(bucket.read_table(name), folder.read_table(name))
+    here, there = (store.read_table("flickr_aes_images") for store in (folder, bucket))
+    pd.testing.assert_frame_equal(there.drop(columns="path"), here.drop(columns="path"))
+    for local, remote, digest in zip(here["path"], there["path"], there["sha256"], strict=True):
+        assert remote == f"images/{digest[:2]}/{digest}{Path(local).suffix}"
+        assert bucket.read(remote) == folder.read(local) == Path(local).read_bytes()
+    written = bucket.storage.stamps("images")
+    put(bucket, "flickr_aes", dataset)
+    assert bucket.storage.stamps("images") == written
