@@ -68,6 +68,20 @@ def test_the_docs_name_what_is_verified() -> None:
     assert set(re.findall(r"`(\S+?)`", paragraph[1])) == {e.id for e in CATALOGUE if e.verified}
 
 
+def test_the_docs_name_for_every_model_tests_that_there_are() -> None:
+    """One row each; slow tests, and no others, are marked; packages are those of the catalogue."""
+    text = DOCS.read_text(encoding="utf-8")
+    section = text[text.index("## What was run of each") : text.index("## Naming models in a plan")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("| ")]
+    listed = [(name, packages) for names, _, _, packages in rows[2:] for name in names.split(", ")]
+    assert sorted(listed) == sorted((e.id, e.environment) for e in CATALOGUE)
+    for file, test, star in re.findall(r"`([\w/.]+\.py)::(\w+)`(\*?)", section):
+        source = (Path(__file__).parent / file).read_text(encoding="utf-8")
+        found = re.search(rf"((?:^@.*\n)*)^def {test}\(", source, re.MULTILINE)
+        assert found, f"{file} has no {test}"
+        assert ("pytest.mark.slow" in found[1]) == bool(star), test
+
+
 def test_list_and_show(tmp_path: Path) -> None:
     run = CliRunner()
     listed = run.invoke(app, ["models", "list", "--cache", str(tmp_path)])

@@ -8,14 +8,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from packaging.utils import canonicalize_name
 
 from beholder.models.scorers import SCORERS
-from beholder.models.scorers.environments import PLATFORM, environment
+from beholder.models.scorers.environments import FOLDER, PLATFORM, environment, names
 
 ROOT = Path(__file__).parents[3]
 OWN = {name: spec.environment for name, spec in SCORERS.items() if spec.environment != PLATFORM}
@@ -25,6 +27,22 @@ OWN = {name: spec.environment for name, spec in SCORERS.items() if spec.environm
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = os.environ.get("BEHOLDER_ENVIRONMENTS")
     return Path(place) if place else tmp_path_factory.mktemp("environments")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", names())
+def test_a_lock_resolves_to_itself(name: str, tmp_path: Path) -> None:
+    """pip's resolver, which here follows requirements, finds no conflict and asks for no package besides."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "empty")], check=True)
+    python, report = tmp_path / "empty" / "bin" / "python", tmp_path / "report.json"
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--dry-run", "--quiet"]
+    command = [*pip, "--report", str(report), "-r", str(FOLDER / f"{name}.lock")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = [entry["metadata"] for entry in json.loads(report.read_text())["install"]]
+    resolved = {f"{canonicalize_name(package['name'])}=={package['version']}" for package in found}
+    locked = (line.split("==") for line in environment(name).packages)
+    assert resolved == {f"{canonicalize_name(package)}=={version}" for package, version in locked}
 
 
 @pytest.mark.slow
