@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from beholder.taste.base import Ratings
+from beholder.taste.base import Indices, Ratings
+from beholder.taste.cross_fit import CrossFit
 from beholder.taste.features import Design
 from beholder.taste.nets import Dropout, add_linear, linear
-from beholder.taste.network_fit import Trainer, fit_networks, in_turn
+from beholder.taste.network_fit import Trainer, cross_fit_networks, fit_networks, in_turn
 from beholder.taste.network_taste import NetworkTaste
 from beholder.taste.networks import Persons, Shape, Training
 from beholder.taste.people import People
@@ -112,3 +113,17 @@ class MLP:
             With too few users, repeats or prompts, or ratings that do not vary.
         """
         return fit_networks(self.name, self.network, self.training, ratings, design, rng, None, self.trainer)
+
+    def cross_fit(
+        self,
+        ratings: Ratings,
+        design: Design,
+        folds: Indices,
+        tested: int,
+        rng: np.random.Generator,
+        people: People | None = None,
+    ) -> CrossFit:
+        """`fit` with members stopped by `folds`, and what they say of them (see `beholder.taste.cross_fit`)."""
+        return cross_fit_networks(
+            self.name, self.network, self.training, ratings, design, folds, tested, rng, None, self.trainer
+        )

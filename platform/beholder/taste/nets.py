@@ -51,11 +51,17 @@ class Dropout:
         return values * self.keep(values.shape, values)
 
     def keep(self, shape: tuple[int, ...] | torch.Size, like: torch.Tensor) -> torch.Tensor:
-        """0 where dropped and 1 / (1 - rate) elsewhere."""
+        """0 where dropped and 1 / (1 - rate) elsewhere; the rate to the nearest 256th.
+
+        One byte decides about one entry: eight times fewer draws than one of torch's own for each.
+        """
         import torch
 
-        drawn = torch.empty(shape, device=like.device, dtype=like.dtype)
-        return drawn.bernoulli_(1 - self.rate, generator=self.generator).div_(1 - self.rate)
+        n, dropped = math.prod(shape), round(256 * self.rate)
+        drawn = torch.empty((n + 7) // 8, device=like.device, dtype=torch.int64)
+        drawn.random_(-(2**63), None, generator=self.generator)
+        kept = drawn.view(torch.uint8)[:n].view(shape) >= dropped
+        return kept.to(like.dtype).mul_(256 / (256 - dropped))
 
 
 def add_linear(params: Params, name: str, n_in: int, n_out: int, generator: torch.Generator, gain: float = 1.0) -> None:
@@ -89,6 +95,10 @@ def norm(params: Mapping[str, torch.Tensor], name: str, values: torch.Tensor) ->
     )
 
 
+FEW = 16
+"""Pairs of a query and a key, to which attention is written out as sums of products."""
+
+
 def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, heads: int) -> torch.Tensor:
     """Multi-head attention of n sets of tokens.
 
@@ -103,7 +113,15 @@ def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, head
     -------
     tensor, shape (n, q, d)
     """
+    import torch
+
     n, q, d = queries.shape
+    if q * keys.shape[1] <= FEW:
+        # A matrix product for each entry and head costs more than its few sums.
+        asked = queries.reshape(n, q, 1, heads, d // heads)
+        told, given = (x.reshape(n, 1, -1, heads, d // heads) for x in (keys, values))
+        weights = torch.sum(asked * told, dim=-1).div(math.sqrt(d // heads)).softmax(dim=2)
+        return torch.sum(weights[..., None] * given, dim=2).reshape(n, q, d)
     split = [x.reshape(n, -1, heads, d // heads).transpose(1, 2) for x in (queries, keys, values)]
     weights = (split[0] @ split[1].transpose(2, 3) / math.sqrt(d // heads)).softmax(dim=-1)
     return (weights @ split[2]).transpose(1, 2).reshape(n, q, d)

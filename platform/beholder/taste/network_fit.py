@@ -8,7 +8,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from beholder.taste.base import Ratings
+from beholder.taste.base import Floats, Indices, Ratings
+from beholder.taste.cross_fit import CrossFit
 from beholder.taste.embed_newcomers import prior_of
 from beholder.taste.features import Design
 from beholder.taste.network_scores import Known
@@ -20,6 +21,8 @@ from beholder.taste.training_set import TrainingSet, training_set
 
 REFERENCES = 16
 """Training images on which the doubt about a newcomer's embedding is averaged."""
+SPREAD_OF = 2000
+"""Ratings on which members are compared, about."""
 
 
 class Draw(NamedTuple):
@@ -60,6 +63,43 @@ def fit_networks(
     n_folds = int(data.folds.max()) + 1
     members = trainer(data, network, training, [Draw((seed, k), k % n_folds) for k in range(training.seeds)])
     return assemble(name, network, training, data, design.block_names, members)
+
+
+def cross_fit_networks(
+    name: str,
+    network: Network,
+    training: Training,
+    ratings: Ratings,
+    design: Design,
+    folds: Indices,
+    tested: int,
+    rng: np.random.Generator,
+    people: People | None,
+    trainer: Trainer = in_turn,
+) -> CrossFit:
+    """Train an ensemble whose members leave out one of `folds` each, and say what they predict of it.
+
+    Only as many folds are predicted as there are members. The ensemble is expected to be better than a member by its
+    ambiguity (Krogh and Vedelsby 1995): the variance between members, less what is left of it in their mean.
+    """
+    data = training_set(ratings, design, rng, people if network.reads_people else None, training.folds)
+    data, seed, n_folds = replace(data, folds=folds), int(rng.integers(2**62)), int(folds.max()) + 1
+    members = trainer(data, network, training, [Draw((seed, k), k % n_folds) for k in range(training.seeds)])
+    fitted = assemble(name, network, training, data, design.block_names, members)
+    predicted = np.full(len(ratings), np.nan)
+    for fold, member in enumerate(members[: min(tested, n_folds)]):
+        known = np.isin(data.who[member.held_out], data.who[folds != fold])
+        rows = member.held_out[known]
+        who = data.who[rows]
+        set_of = data.told.dataset[who]
+        within = data.scaling.scale[set_of] * member.predicted[known].astype(np.float64)
+        predicted[rows] = data.scaling.centre[set_of] + data.levels[who] + within
+    rows = np.flatnonzero(np.isfinite(predicted))
+    some = rows[:: max(1, len(rows) // SPREAD_OF)]
+    doubt = fitted._predict(fitted.known, data.who[some], data.images[data.which[some]]).sd ** 2
+    between = doubt - fitted.known.level_variances[data.who[some]]
+    ambiguity = float(np.mean(between)) * (1 - 1 / len(members))
+    return CrossFit(fitted, predicted, float(np.sqrt(np.mean(doubt))), ambiguity)
 
 
 def assemble(
@@ -110,10 +150,18 @@ def _calibrated(fitted: NetworkTaste, data: TrainingSet, members: Sequence[Membe
     scale = data.scaling.scale[data.told.dataset[data.who[rows]]]
     residual = scale * (data.target[rows] - np.concatenate([m.predicted for m in members])).astype(np.float64)
     spread = fitted._predict(fitted.known, data.who[rows], data.images[data.which[rows]]).sd
-    noise = np.maximum(np.mean(residual**2) - np.mean(spread**2), 0.1 * np.mean(residual**2))
     counts = np.bincount(data.who, minlength=len(data.user_ids))
     between = data.scaling.level_variance[data.told.dataset]
-    # Variance of a shrunken mean of `counts` ratings.
-    level_variances = between * noise / (counts * between + noise)
+    square = float(np.mean(residual**2))
+    noise = max(square - float(np.mean(spread**2)), 0.1 * square)
+    # What was predicted had levels from fewer ratings: a part of the residuals that is no noise.
+    fewer = counts * (1 - 1 / (int(data.folds.max()) + 1))
+    noise = max(noise - float(np.mean(_level_variances(between, noise, fewer)[data.who[rows]])), 0.1 * square)
+    level_variances = _level_variances(between, noise, counts)
     known = replace(fitted.known, level_variances=level_variances)
     return replace(fitted, known=known, noise_sd=float(np.sqrt(noise)))
+
+
+def _level_variances(between: Floats, noise: float, counts: Floats | Indices) -> Floats:
+    """Variance of shrunken means of `counts` ratings."""
+    return between * noise / (counts * between + noise)

@@ -44,7 +44,7 @@ def known_models() -> dict[str, TasteModel]:
         Neighbours(centred=False),
         MLP(),
         MLP(training=SINGLE),
-        Stack((EBSlopes(), Fusion(LIGHT))),
+        Stack((EBSlopes(factors=6), Fusion(LIGHT))),
         Fusion(),
     ]
     return {model.name: model for model in models}

@@ -1,7 +1,7 @@
 """A convex combination of reward models, weighted by held-out ratings (stacking: Wolpert 1992, Breiman 1996).
 
-Prompts are held out, as they are when models are judged: each model is fitted without a fold of prompts and predicts
-it, the weights minimise the squared error of the combination there, and the models are fitted again on everything.
+Prompts are held out, as they are when models are judged: folds of prompts are predicted by models fitted without them,
+and the weights minimise the squared error of the combination there. The parts themselves are fitted on everything.
 Weights of 0 or more that add up to 1 keep the combination a rating and the number of free values small.
 """
 
@@ -16,6 +16,7 @@ from scipy.optimize import nnls
 
 from beholder.errors import EstimateError, UserError
 from beholder.taste.base import FittedModel, Floats, Prediction, Ratings, State, Strings, TasteModel
+from beholder.taste.cross_fit import cross_fit
 from beholder.taste.features import Design
 from beholder.taste.people import People
 from beholder.taste.splits import group_folds
@@ -115,13 +116,14 @@ class Stack:
     folds : int
         Prompts are split in so many folds.
     tested : int
-        On so many of them the models are tried: more settle the weights better and cost a fit of every model each.
+        On so many of them the models are tried: more settle the weights better, and cost a fit each of every model
+        that does not leave folds out by itself.
     name : str
     """
 
     models: tuple[TasteModel, ...]
-    folds: int = 5
-    tested: int = 1
+    folds: int = 8
+    tested: int = 5
     name: str = "stack"
 
     def __post_init__(self) -> None:
@@ -134,7 +136,7 @@ class Stack:
     def fit(
         self, ratings: Ratings, design: Design, rng: np.random.Generator, people: People | None = None
     ) -> StackTaste:
-        """Choose the weights on prompts left out, then fit every part on all ratings.
+        """Fit every part on all ratings, and choose the weights on prompts left out.
 
         Parameters
         ----------
@@ -149,44 +151,53 @@ class Stack:
             If nobody has ratings on both sides of the folds.
         """
         n_folds = min(self.folds, len(np.unique(ratings.prompt_id)))
-        folds = group_folds(ratings.prompt_id, n_folds, rng)
+        folds, tested = group_folds(ratings.prompt_id, n_folds, rng), min(self.tested, n_folds)
         seed = int(rng.integers(2**62))
-        truth, means, variances = [], [], []
-        for fold in range(min(self.tested, n_folds)):
-            train = ratings.take(folds != fold)
-            test = ratings.take((folds == fold) & np.isin(ratings.user_id, train.user_id))
-            fitted = [m.fit(train, design, np.random.default_rng([seed, fold]), people) for m in self.models]
-            rows = design.rows(test.image_id)
-            each = [part.predict(test.user_id, rows) for part in fitted]
-            truth.append(test.score)
-            means.append(np.stack([p.mean for p in each]))
-            variances.append(np.stack([np.nan_to_num(p.sd) for p in each]))
-        y, predicted, sd = np.concatenate(truth), np.concatenate(means, axis=1), np.concatenate(variances, axis=1)
-        if not len(y):
+        each = [cross_fit(m, ratings, design, folds, tested, np.random.default_rng(seed), people) for m in self.models]
+        predicted = np.stack([one.predicted for one in each])
+        rows = np.flatnonzero(np.all(np.isfinite(predicted), axis=0))
+        if not len(rows):
             raise EstimateError("nobody has ratings inside and outside the folds", "users with several prompts")
-        weights = convex_weights(predicted, y)
-        error = float(np.mean((y - weights @ predicted) ** 2))
-        noise = max(error - float(np.mean((weights @ sd) ** 2)), 0.1 * error)
-        parts = tuple(m.fit(ratings, design, np.random.default_rng([seed, n_folds]), people) for m in self.models)
+        gram = held_out_errors(predicted[:, rows] - ratings.score[rows], np.array([one.ambiguity for one in each]))
+        weights = convex_weights(gram)
+        error = float(weights @ gram @ weights)
+        noise = max(error - float(weights @ [one.sd for one in each]) ** 2, 0.1 * error)
+        rmse = np.sqrt(np.diag(gram)).tolist()
         settings = {
             "weights": {m.name: float(w) for m, w in zip(self.models, weights, strict=True)},
-            "held_out_rmse": {
-                m.name: float(np.sqrt(np.mean((y - p) ** 2))) for m, p in zip(self.models, predicted, strict=True)
-            },
+            "held_out_rmse": {m.name: r for m, r in zip(self.models, rmse, strict=True)},
             "held_out_rmse_stack": float(np.sqrt(error)),
-            "n_held_out": len(y),
-            "parts": {part.name: dict(part.state().settings.get("settings", {})) for part in parts},
+            "n_held_out": len(rows),
+            "parts": {one.model.name: dict(one.model.state().settings.get("settings", {})) for one in each},
         }
-        return StackTaste(self.name, parts, weights, float(np.sqrt(noise)), settings)
+        return StackTaste(self.name, tuple(one.model for one in each), weights, float(np.sqrt(noise)), settings)
 
 
-def convex_weights(predicted: Floats, truth: Floats) -> Floats:
-    """Weights of 0 or more that add up to 1 and minimise the squared error of `weights @ predicted`.
+def held_out_errors(errors: Floats, ambiguity: Floats) -> Floats:
+    """Mean products of the errors of k models, shape (k, k), as those of whole ensembles.
+
+    A member's error is the ensemble's plus a departure from the other members, which has nothing to do with the errors
+    of other models: only its own square is too large, by the ambiguity.
 
     Parameters
     ----------
-    predicted : array, shape (k, n)
-    truth : array, shape (n,)
+    errors : array, shape (k, n)
+        Of ratings that models were not fitted on.
+    ambiguity : array, shape (k,)
+        See `beholder.taste.cross_fit.CrossFit`.
+    """
+    gram = errors @ errors.T / errors.shape[1]
+    square = np.diag(gram)
+    return gram - np.diag(np.minimum(ambiguity, 0.9 * square))
+
+
+def convex_weights(gram: Floats) -> Floats:
+    """Weights of 0 or more that add up to 1 and minimise `weights @ gram @ weights`, a combination's squared error.
+
+    Parameters
+    ----------
+    gram : array, shape (k, k)
+        Mean products of the models' errors.
 
     Returns
     -------
@@ -194,12 +205,9 @@ def convex_weights(predicted: Floats, truth: Floats) -> Floats:
 
     Notes
     -----
-    Non-negative least squares on the Gram matrix's root, with the sum held by a heavy row; the rest is removed by
-    dividing by the sum. Equal predictions leave the weights free between them; any optimum is as good.
+    Non-negative least squares on the matrix's root, with the sum held by a heavy row; the rest is removed by dividing
+    by the sum. Equal predictions leave the weights free between them; any optimum is as good.
     """
-    errors = predicted - truth
-    # With weights that add up to 1 the combined error is weights @ errors.
-    gram = errors @ errors.T / len(truth)
     values, vectors = np.linalg.eigh(gram)
     root = np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T
     heavy = 1e4 * np.sqrt(np.trace(gram) / len(gram) + 1e-300)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,7 +46,7 @@ class Member:
     held_out : int array, shape (v,)
         Ratings it was not trained on but stopped by.
     predicted : float32 array, shape (v,)
-        Its predictions of them, in the networks' units.
+        Its predictions of them in the units of `TrainingSet.target`, with users' levels from the other ratings.
     losses : tuple of float
         Mean squared error on them after each epoch.
     """
@@ -70,8 +70,12 @@ def train_one(data: TrainingSet, network: Network, training: Training, seed: Seq
     fold : int
         Fold of `data.folds` that is held out.
     """
+    mine = data.levelled_without(fold)
     with one_thread():
-        return _Run(data, network, training, seed, fold).run()
+        member = _Run(mine, network, training, seed, fold).run()
+    scale = data.scaling.scale[data.told.dataset]
+    lower = ((data.levels - mine.levels) / scale)[data.who[member.held_out]]
+    return replace(member, predicted=(member.predicted - lower).astype(np.float32))
 
 
 class _Run:
@@ -133,7 +137,7 @@ class _Run:
             {"params": matrices, "weight_decay": self.training.decay},
             {"params": vectors, "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW(groups, lr=self.training.rate)
+        return torch.optim.AdamW(groups, lr=self.training.rate, fused=True)
 
     def _loss(self, rows: Indices, images: Indices) -> torch.Tensor:
         """Loss of one batch: `rows` are sorted by user."""

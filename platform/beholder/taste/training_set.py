@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -145,6 +145,17 @@ class TrainingSet:
     which: Indices
     target: Singles
     folds: Indices
+
+    def levelled_without(self, fold: int) -> TrainingSet:
+        """The same ratings with users' levels from those outside a fold, so that it is told nothing of its own."""
+        set_of = self.told.dataset
+        scale, kept = self.scaling.scale[set_of], self.folds != fold
+        above = self.target + (self.levels / scale)[self.who]  # the centre, in units
+        counts = np.bincount(self.who[kept], minlength=len(scale))
+        sums = np.bincount(self.who[kept], above[kept], minlength=len(scale))
+        between = self.scaling.level_variance[set_of] / scale**2
+        levels = between * sums / (between * counts + 1)
+        return replace(self, levels=scale * levels, target=(above - levels[self.who]).astype(np.float32))
 
 
 def training_set(
