@@ -78,8 +78,13 @@ class FlatEncoder:
         if len(self._forms) >= self.FORMS:
             self._forms.clear()
         kept = sorted(name for name in names if not name.startswith("_"))
-        form = ",".join(canonical_json(name).replace("%", "%%") + ":%s" for name in kept)
-        return self._forms.setdefault(names, (f"{{{form}}}", kept))
+        return self._forms.setdefault(names, (_form_of(kept), kept))
+
+
+def _form_of(names: Iterable[str]) -> str:
+    """A mapping's canonical JSON with a place for the text of each value; `names` are sorted."""
+    form = ",".join(canonical_json(name).replace("%", "%%") + ":%s" for name in names)
+    return f"{{{form}}}"
 
 
 def _finite(value: float) -> str:
@@ -113,8 +118,18 @@ def table_digest(frame: pd.DataFrame, volatile: frozenset[str] = VOLATILE) -> st
     Missing values are written as null. Floats enter with all their digits.
     """
     kept = sorted(str(c) for c in frame.columns if str(c) not in volatile)
-    columns = [[_plain(v) for v in frame[name].tolist()] for name in kept]
-    return rows_digest((dict(zip(kept, row, strict=True)) for row in zip(*columns, strict=True)), frozenset())
+    columns = [[_cell(v) for v in frame[name].tolist()] for name in kept]
+    # As `rows_digest`, without a mapping a row: tables of predictions have a million cells.
+    lines = sorted(map(_form_of(kept).__mod__, zip(*columns, strict=True)))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _cell(value: Any) -> str:
+    """A cell of a table as canonical JSON."""
+    if type(value) is float:
+        return float.__repr__(value) if math.isfinite(value) else "null"
+    text = _TEXTS.get(type(value))
+    return text(value) if text else canonical_json(_plain(value))
 
 
 def _plain(value: Any) -> Any:
@@ -129,7 +144,7 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    return None if value != value or type(value).__name__ in ("NAType", "NaTType") else str(value)
+    return None if type(value).__name__ in ("NAType", "NaTType") or value != value else str(value)
 
 
 def pack(vector: np.ndarray) -> str:

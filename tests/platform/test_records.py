@@ -6,12 +6,14 @@ import hashlib
 import json
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from beholder.engine.stage import KeyMaker
-from beholder.records import FlatEncoder, canonical_json, key_of
+from beholder.records import FlatEncoder, canonical_json, key_of, table_digest
 
 TEXT = st.text(max_size=8)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
@@ -75,3 +77,41 @@ def test_what_has_no_canonical_form_is_refused(value):
     for encode in (canonical_json, FlatEncoder().encode):
         with pytest.raises(TypeError):
             encode({"n": value})
+
+
+MISSING = [math.nan, math.inf, pd.NA, pd.NaT]
+
+
+def as_json(cell):
+    if isinstance(cell, pd.Timestamp):
+        return str(cell)
+    missing = cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and not math.isfinite(cell))
+    return None if missing else cell
+
+
+@given(
+    rows=st.lists(
+        st.tuples(
+            VALUES | st.sampled_from([*MISSING, pd.Timestamp("2026-04-07")]), st.floats(), st.integers(-9, 9), TEXT
+        ),
+        max_size=6,
+    ),
+    random=st.randoms(use_true_random=False),
+)
+def test_digest_of_a_table_is_that_of_its_rows_as_json(rows, random):
+    """Whatever the order of rows and columns, and whatever the columns hold that may differ."""
+    kinds = {"any": object, "%s share": float, "count": "int64", "text": "str"}
+    lines = sorted(reference(dict(zip(kinds, map(as_json, row), strict=True))) for row in rows)
+    random.shuffle(rows)
+    columns = zip(*rows, strict=True) if rows else ([], [], [], [])
+    frame = pd.DataFrame({n: pd.Series([*c], dtype=kinds[n]) for n, c in zip(kinds, columns, strict=True)})
+    order = [*kinds, "worker"]
+    random.shuffle(order)
+    found = table_digest(frame.assign(worker=np.arange(len(rows)))[order])
+    assert found == hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def test_digest_of_a_table_with_arrays_in_it():
+    frame = pd.DataFrame({"vector": [np.array([0.5, np.nan]), np.array([1.0])], "known": np.array([True, False])})
+    lines = ['{"known":false,"vector":[1.0]}', '{"known":true,"vector":[0.5,null]}']
+    assert table_digest(frame) == hashlib.sha256("\n".join(lines).encode()).hexdigest()
