@@ -6,8 +6,9 @@
 The full model uses all there is; each variant leaves one thing out. With several data sets the first one is tested and
 the others only train. All folds of all variants are predicted side by side and kept. Writes the tables `ablation`
 (accuracy of every variant, seen and unseen), `ablation_adds` (what each thing adds, on identical pairs),
-`ablation_gap` (known less new people, on the same images) and `ablation_spread` (how far models tell people apart;
-with several sets, joint training beside training on the first alone), and the same as files in `--out`.
+`ablation_gap` (known less new people, on the same images), `ablation_spread` (how far models tell people apart; with
+several sets, joint training beside training on the first alone) and `token_effects` (what fusion predictors lose when
+one of their tokens is masked), and the same as files in `--out`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,13 +34,15 @@ if TYPE_CHECKING:
     from beholder.taste.fold_tables import Evaluated
 
 DEFAULT_MODELS = ("eb_slopes", "fusion")
-TABLES = ("ablation", "ablation_adds", "ablation_gap", "ablation_spread")
-STEP_VERSION = 1
+TABLES = ("ablation", "ablation_adds", "ablation_gap", "ablation_spread", "token_effects")
+STEP_VERSION = 2
 
 
 def run(context: Context, sources: Sequence[Source], models: Sequence[str], out: str | None = None) -> None:
     """Predict every variant, compare, print and write the files."""
     sets = read_sets(context, sources) if sources else (set_tables(context, Question(), ""),)
+    if context.plan.taste.profiles and not any(one.profiles for one in sets):
+        raise UserError("taste.profiles, and no set has embeddings of people's texts", "users with a column profile")
     prefix = f"{sets[0].ratings.removesuffix('ratings')}"
     inputs = [name for one in sets for name in one.tables]
     context.digests.update((name, context.digest(name)) for name in inputs)
@@ -74,31 +78,53 @@ def read_sets(context: Context, sources: Sequence[Source]) -> tuple[SetTables, .
     return tuple(found)
 
 
+def read_sources(folders: Sequence[Path], readers: Sequence[str], mappings: Sequence[Path]) -> list[Source]:
+    """The data sets of the command line."""
+    if len(folders) != len(readers):
+        raise UserError(f"{len(folders)} --data and {len(readers)} --reader", "one reader for each data set")
+    mapped = list(readers).count("csv")
+    if len(mappings) > 1 and len(mappings) != mapped:
+        raise UserError(f"{len(mappings)} --mapping and {mapped} --reader csv", "one mapping for all, or one for each")
+    of_sets = iter(mappings if len(mappings) > 1 else [*mappings] * mapped)
+    return [
+        Source(folder, reader, next(of_sets, None) if reader == "csv" else None)
+        for folder, reader in zip(folders, readers, strict=True)
+    ]
+
+
 def set_tables(context: Context, question: Question, name: str) -> SetTables:
     """The tables of one set, with its people where they are told of."""
     from beholder.taste.fold_stage import SetTables
 
     ratings, images, features, vectors = question.inputs
     users = question.users if context.store.has_table(question.users) else None
-    names = [*question.inputs, *([] if users is None else [users])]
+    wanted = context.plan.taste.profiles and context.store.has_table(question.profiles)
+    profiles = question.profiles if wanted else None
+    names = [*question.inputs, *(table for table in (users, profiles) if table is not None)]
     digests = tuple(context.digest(table) for table in names)
-    return SetTables(name, ratings, images, features, vectors, users, digests)
+    return SetTables(name, ratings, images, features, vectors, users, digests, profiles)
 
 
 def compare(context: Context, sets: tuple[SetTables, ...], models: Sequence[str]) -> Tables:
     """Predictions of every variant, and what they show."""
-    from beholder.taste.ablation import ablation_tables, variants
+    from beholder.taste.ablation import FULL, ablation_tables, token_table, variants
+    from beholder.taste.evaluate import MASKED
     from beholder.taste.fold_stage import PredictFold
 
     stage = PredictFold(sets, folds_of(context.plan), folds_seed(context.plan))
     stage.setup(context.store)
     full = stage.prepared()
-    told = full.people is not None and (bool(full.people.demographics) or full.people.profiles is not None)
-    chosen = variants(others=len(sets) > 1, text=full.pictures.texts is not None, demographics=told)
-    found = predict_variants(context, stage, models, chosen, "Ablation: folds")
-    ratings = tested_ratings(stage, context)
-    confidence = context.plan.analysis.confidence
+    told, texts = full.people, full.pictures.texts is not None
+    demographics = told is not None and bool(told.demographics)
+    profiles = told is not None and told.profiles is not None
+    chosen = variants(others=len(sets) > 1, text=texts, demographics=demographics, profiles=profiles)
+    found = predict_variants(context, stage, models, chosen, "Ablation: folds", tokens=FULL)
+    ratings, confidence = tested_ratings(stage, context), context.plan.analysis.confidence
+    masked = found[FULL].predictions
+    masked = masked[masked["model"].str.contains(MASKED, regex=False)]
+    found[FULL] = replace(found[FULL], predictions=found[FULL].predictions.drop(masked.index))
     tables = ablation_tables({name: made.predictions for name, made in found.items()}, ratings, confidence)
+    tables["token_effects"] = token_table(masked, ratings, confidence)
     return tables | {"ablation_spread": spread(found, ratings, models, confidence)}
 
 
@@ -143,6 +169,11 @@ def summary(tables: Tables) -> list[str]:
     for row in tables["ablation_gap"].to_dict("records"):
         points = f"{100 * row['estimate']:+.1f} points [{100 * row['ci_low']:+.1f}, {100 * row['ci_high']:+.1f}]"
         lines.append(f"  {row['model']}, {row['variant']}: {points}")
+    if len(tables["token_effects"]):
+        lines.append("Accuracy lost when a token is masked:")
+    for row in tables["token_effects"].to_dict("records"):
+        points = f"{100 * row['estimate']:+.1f} points [{100 * row['ci_low']:+.1f}, {100 * row['ci_high']:+.1f}]"
+        lines.append(f"  {row['model']}, {row['split']}: {row['token']} {points}, p = {row['p_holm']:.3f} (Holm)")
     flagged = tables["ablation_spread"]
     flagged = flagged[flagged["finding"] != "apart"]
     lines += [f"  {r['model']}, {r['split']}: {r['finding']} towards the average" for r in flagged.to_dict("records")]
@@ -152,7 +183,7 @@ def summary(tables: Tables) -> list[str]:
 def forecast(plan: Plan, models: Sequence[str], sources: Sequence[Source]) -> Mapping[str, int]:
     """At most so many folds are predicted."""
     folds = plan.taste.prompt_folds * (1 + plan.taste.user_folds)
-    return {"folds": folds * len(models) * (5 if len(sources) > 1 else 4)}
+    return {"folds": folds * len(models) * (6 if len(sources) > 1 else 5)}
 
 
 def options() -> argparse.ArgumentParser:
@@ -163,7 +194,14 @@ def options() -> argparse.ArgumentParser:
         "--data", type=Path, action="append", default=[], metavar="DIR", help="a data set; may be repeated"
     )
     own.add_argument("--reader", action="append", default=[], metavar="NAME", help=f"who reads each of them: {readers}")
-    own.add_argument("--mapping", type=Path, metavar="FILE", help="for --reader csv: which files and columns hold what")
+    own.add_argument(
+        "--mapping",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="for --reader csv: which files and columns hold what; one for all sets, or one for each in their order",
+    )
     own.add_argument("--model", action="append", metavar="NAME", help=f"a model to take apart ({models})")
     own.add_argument("--out", metavar="DIR", help="where files go (evaluation/ in the store)")
     return own
@@ -175,12 +213,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     models = tuple(own.model or DEFAULT_MODELS)
 
     def sources() -> list[Source]:
-        if len(own.data) != len(own.reader):
-            raise UserError(f"{len(own.data)} --data and {len(own.reader)} --reader", "one reader for each data set")
-        return [
-            Source(folder, reader, own.mapping if reader == "csv" else None)
-            for folder, reader in zip(own.data, own.reader, strict=True)
-        ]
+        return read_sources(own.data, own.reader, own.mapping)
 
     def body(context: Context) -> None:
         run(context, sources(), models, own.out)

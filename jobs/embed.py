@@ -2,14 +2,17 @@
 
     python jobs/embed.py --plan jobs/studies/demo.yaml --store store
 
-Writes `features` (the encoder's vector, as `network`, and image statistics of every image, packed float32) and
-`prompt_vectors` (the mean text embedding of a prompt's clauses).
+Writes `features` (the encoder's vector, as `network`, and image statistics of every image, packed float32),
+`prompt_vectors` (the mean text embedding of a prompt's clauses) and, where the plan has `taste.profiles: true`,
+`profile_vectors` (the text embedding of what people wrote of themselves, `users.profile`; texts that would tell of
+fewer than five people are left out).
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,7 +21,11 @@ from beholder.engine.stage import Item, Stage
 from beholder.models.planned import image_encoder_stage, text_encoder_stage
 from beholder.plans import Plan
 from beholder.records import pack, unpack
-from beholder.runs import Context, run_job, start
+from beholder.runs import Context, require, run_job, start
+from beholder.taste.people import SMALLEST_GROUP
+
+if TYPE_CHECKING:
+    from beholder.taste.profiles import Tellable
 
 
 def image_stage(context: Context) -> Stage:
@@ -53,11 +60,42 @@ def embed_prompts(context: Context, prompts: pd.DataFrame, label: str) -> pd.Dat
     return pd.DataFrame({"prompt_id": list(clauses), "vector": means})
 
 
+def save_profiles(context: Context, users: pd.DataFrame, prefix: str) -> None:
+    """Embeddings of people's texts, as `<prefix>profile_vectors`, where the plan asks for them; counts go to stderr."""
+    from beholder.taste.profiles import tellable
+
+    if not context.plan.taste.profiles:
+        return
+    told = tellable(users)
+    if told.withheld or told.silent:
+        print(
+            f"profiles: {len(told.texts)} people told of; {told.withheld} withheld, of groups under {SMALLEST_GROUP}; "
+            f"{told.silent} without a text",
+            file=sys.stderr,
+        )
+    context.save(f"{prefix}profile_vectors", embed_profiles(context, told, "Embed profiles"), [f"{prefix}users"])
+
+
+def embed_profiles(context: Context, told: Tellable, label: str) -> pd.DataFrame:
+    """The embedding of everybody's text: `user_id`, `vector` (packed). The ledger knows texts by their digests."""
+    from beholder.taste.profiles import EmbedProfiles, digest_of, profile_items
+
+    require(bool(told.texts), "taste.profiles, and no text that may be told", "leave taste.profiles out")
+    stage = EmbedProfiles(text_encoder_stage(context.plan.embed.text_encoder, context.models))
+    items = profile_items(told)
+    rows = context.run_stage(stage, items, label).ok_rows()
+    vectors = {row["profile"]: row["vector"] for row in rows}
+    found = [(user, vectors[key]) for user, text in told.texts.items() if (key := digest_of(text)) in vectors]
+    return pd.DataFrame(found, columns=["user_id", "vector"])
+
+
 def run(context: Context) -> None:
-    """Embed all images and prompts of the store."""
+    """Embed all images and prompts of the store, and profiles where the plan asks for them."""
     images, prompts = context.load("images"), context.load("prompts")
     context.save("features", embed_images(context, images, "Embed images"), ["images"])
     context.save("prompt_vectors", embed_prompts(context, prompts, "Embed prompts"), ["prompts"])
+    if context.plan.taste.profiles:
+        save_profiles(context, context.load("users"), "")
 
 
 def forecast(plan: Plan) -> Mapping[str, int]:

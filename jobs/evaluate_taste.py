@@ -33,7 +33,8 @@ from beholder.plans import Plan
 from beholder.readers.pictures import within_reach
 from beholder.readers.registry import RATING_READERS
 from beholder.runs import Context, run_job, start
-from embed import embed_images, embed_prompts
+from beholder.taste.profiles import PROFILE
+from embed import embed_images, embed_prompts, save_profiles
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -86,7 +87,7 @@ def evaluate_tables(context: Context, question: Question) -> Tables:
     settings["report"] = asdict(report_settings(plan))
     if question.released:
         settings["released"] = True
-    inputs = [*question.inputs, *([question.users] if plan.taste.demographics else [])]
+    inputs = [*question.inputs, *question.told(plan)]
     if context.store.has_table(question.scores):
         inputs.append(question.scores)
 
@@ -136,6 +137,8 @@ def embed_dataset(context: Context, dataset: Dataset, prefix: str) -> None:
         vectors = embed_prompts(context, prompts[prompts["prompt_id"].isin(images["prompt_id"])], "Embed prompts")
     context.save(f"{prefix}prompt_vectors", vectors, [f"{prefix}images"])
     context.save(f"{prefix}users", dataset.users)
+    if PROFILE in dataset.users.columns:
+        save_profiles(context, dataset.users, prefix)
 
 
 def evaluate_dataset(

@@ -56,7 +56,8 @@ class Request:
 
 def run(context: Context, request: Request, out: str | None = None) -> None:
     """Predict, compare, print and write."""
-    plan, inputs = context.plan, list(request.question.inputs)
+    plan = context.plan
+    inputs = [*request.question.inputs, *request.question.told(plan)]
     settings = {"sweep": asdict(request.sweep), "user_folds": request.user_folds, "seed": plan.seed}
     settings |= {"taste": plan.taste.model_dump(mode="json"), "confidence": plan.analysis.confidence}
 

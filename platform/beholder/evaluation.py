@@ -36,7 +36,20 @@ STABILITY = (
     "n_users",
     "n_images",
 )
-PERSONAL = ("stack", "eb_slopes", "fusion", "mlp", "user_ridge")
+PERSONAL = (
+    "stack",
+    "eb_slopes",
+    "fusion",
+    "fusion_light",
+    "mlp",
+    "mlp_single",
+    "user_ridge",
+    "factors",
+    "lore",
+    "ideal_points",
+    "neighbours",
+    "neighbours_published",
+)
 """Models whose gain over the population head may or may not last."""
 
 
@@ -75,6 +88,16 @@ class Question:
     def users(self) -> str:
         """Name of the table of people."""
         return f"{self.shared}users"
+
+    @property
+    def profiles(self) -> str:
+        """Name of the embeddings of people's texts."""
+        return f"{self.shared}profile_vectors"
+
+    def told(self, plan: Plan) -> tuple[str, ...]:
+        """Names of the tables of what the plan lets models be told of people."""
+        wanted = ((self.users, plan.taste.demographics), (self.profiles, plan.taste.profiles))
+        return tuple(name for name, asked in wanted if asked)
 
     @property
     def scores(self) -> str:
@@ -138,14 +161,19 @@ def fold_stage(context: Context, question: Question, folds: Folds, *, first_occa
     """The stage that predicts this question's folds, ready in this process too."""
     from beholder.taste.fold_stage import PredictFold, SetTables
 
-    users = question.users if context.plan.taste.demographics else None
-    if users is not None and not context.store.has_table(users):
-        raise UserError(
-            f"taste.demographics without a table {users!r}", remedy="leave it out: nothing is told of people"
-        )
-    names = [*question.inputs, *([] if users is None else [users])]
+    told = question.told(context.plan)
+    for name in told:
+        if not context.store.has_table(name):
+            option = "demographics" if name == question.users else "profiles"
+            raise UserError(
+                f"taste.{option} without a table {name!r}",
+                remedy="leave it out: nothing is told of people; embed makes the one of profiles",
+            )
+    names = [*question.inputs, *told]
     ratings, images, features, vectors = question.inputs
-    tables = SetTables("", ratings, images, features, vectors, users, tuple(context.digest(name) for name in names))
+    digests = tuple(context.digest(name) for name in names)
+    users, profiles = (name if name in told else None for name in (question.users, question.profiles))
+    tables = SetTables("", ratings, images, features, vectors, users, digests, profiles)
     stage = PredictFold((tables,), folds, folds_seed(context.plan), question.released, first_occasion)
     stage.setup(context.store)
     return stage
@@ -165,9 +193,19 @@ def predict_folds(context: Context, stage: PredictFold, models: Sequence[str], l
 
 
 def predict_variants(
-    context: Context, stage: PredictFold, models: Sequence[str], variants: Mapping[str, Allowed], label: str
+    context: Context,
+    stage: PredictFold,
+    models: Sequence[str],
+    variants: Mapping[str, Allowed],
+    label: str,
+    *,
+    tokens: str | None = None,
 ) -> dict[str, Evaluated]:
-    """As `predict_folds`, for several sets of things that models may use; all their folds side by side."""
+    """As `predict_folds`, for several sets of things that models may use; all their folds side by side.
+
+    `tokens` names the variant in which fusion predictors are also asked without each of their tokens
+    (`beholder.taste.evaluate.masked_name`).
+    """
     from beholder.taste.fold_stage import read_predictions
 
     items: list[dict[str, Any]] = []
@@ -175,7 +213,7 @@ def predict_variants(
     for name, allowed in variants.items():
         folded = stage.prepared(allowed)
         folded.refuse_leaks()
-        items += [item | {"_variant": name} for item in stage.items(models, allowed)]
+        items += [item | {"_variant": name} for item in stage.items(models, allowed, tokens=name == tokens)]
         found[name] = [[] for _ in folded.splits]
     run = context.run_stage(stage, items, label)
     bad = [row for row in run.rows if row["status"] == "failed"]

@@ -33,7 +33,7 @@ RATING_COLUMNS = (
     "response_ms",
 )  # fmt: skip
 IMAGE_COLUMNS = ("image_id", "prompt_id", "prompt", "generator", "seed")
-USER_COLUMNS = ("user_id", "age", "gender", "nationality", "education", "art_interest")
+USER_COLUMNS = ("user_id", "age", "gender", "nationality", "education", "art_interest", "profile")
 
 
 @dataclass(frozen=True)

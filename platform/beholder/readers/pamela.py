@@ -40,12 +40,13 @@ ALIASES: Aliases = {
     "seed": ("image_metadata.seed", "seed"),
     "response_ms": ("response_ms", "rt", "reaction_time"),
 }
-DEMOGRAPHICS = {
+OF_PERSON = {
     "age": ("age", "age_years"),
     "gender": ("gender", "sex", "demo_gender"),
     "nationality": ("nationality", "country"),
     "education": ("education", "demo_edu", "education_level"),
     "art_interest": ("art_interest", "vaiak", "art_interest_vaiak"),
+    "profile": ("profile", "profile_text", "self_description", "persona"),
 }
 PERSON = ("participant", "user", "rater", "demographics", "participant_metadata", "user_metadata", "participant_info")
 """Names that the object of the person may have."""
@@ -70,7 +71,7 @@ class PamelaReader(ReleaseReader):
         """
         release = ReleaseFolder(folder, "PAMELA")
         rows, notes = _read_splits(release)
-        people = [c for c in rows.columns if c in DEMOGRAPHICS or c.partition(".")[0].lower() in PERSON]
+        people = [c for c in rows.columns if c in OF_PERSON or c.partition(".")[0].lower() in PERSON]
         pictures = [c for c in rows.columns if c in OF_IMAGE or c.startswith("image_metadata.")]
         return assemble(
             release,
@@ -115,8 +116,8 @@ def _read_splits(release: ReleaseFolder) -> tuple[pd.DataFrame, list[Note]]:
 
 
 def _person_aliases() -> dict[str, tuple[str, ...]]:
-    """Demographics at the top of a row or inside the person's object."""
+    """What is said of the person, at the top of a row or inside the person's object."""
     return {
         ours: (*theirs, *(f"{outer}.{inner}" for outer in PERSON for inner in theirs))
-        for ours, theirs in DEMOGRAPHICS.items()
+        for ours, theirs in OF_PERSON.items()
     }

@@ -25,13 +25,15 @@ _WITHOUT = {
     "no_others": Allowed(others=False),
     "no_text": Allowed(text=False),
     "no_demographics": Allowed(demographics=False),
+    "no_profiles": Allowed(profiles=False),
     "no_user": Allowed(user=False),
 }
 
 
-def variants(*, others: bool, text: bool, demographics: bool) -> dict[str, Allowed]:
+def variants(*, others: bool, text: bool, demographics: bool, profiles: bool = False) -> dict[str, Allowed]:
     """The full model and one variant for each thing that is there to be left out; own ratings always are."""
-    there = {"no_others": others, "no_text": text, "no_demographics": demographics, "no_user": True}
+    there = {"no_others": others, "no_text": text, "no_demographics": demographics, "no_profiles": profiles}
+    there["no_user"] = True
     return {FULL: EVERYTHING} | {name: allowed for name, allowed in _WITHOUT.items() if there[name]}
 
 
@@ -68,6 +70,64 @@ def ablation_tables(
     return {"ablation": _in_order(frame, predictions), "ablation_adds": _in_order(adds, predictions)} | {
         "ablation_gap": _in_order(_gaps(named, ratings, confidence), predictions)
     }
+
+
+def token_table(predictions: pd.DataFrame, ratings: pd.DataFrame, confidence: float) -> pd.DataFrame:
+    """What a fusion predictor loses on held-out pairs when one of its tokens is masked, the network as it is.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        Of models named by `beholder.taste.evaluate.masked_name`; others are not looked at.
+    ratings : DataFrame
+    confidence : float
+
+    Returns
+    -------
+    DataFrame
+        One row a model, split and token: `estimate`, accuracy of the model as it is less that without the token, on
+        identical pairs, with two-way intervals by images and by prompts and `p_holm` over tokens; `accuracy` without
+        the token; `rmse` without it and `shift`, the root mean square change of predictions, in ticks.
+
+    Notes
+    -----
+    A network that was trained with a token is not the one that would have been trained without it: what the token adds
+    is `ablation_adds`, what predictions rest on is this.
+    """
+    import pandas as pd
+
+    from analysis.accuracy import accuracy
+    from beholder.taste.evaluate import MASKED
+
+    mine = predictions[predictions["model"].str.contains(MASKED, regex=False)]
+    columns = ["model", "split", "token", "accuracy", "estimate", "ci_low", "ci_high", "p", "p_holm"]
+    columns += ["prompt_ci_low", "prompt_ci_high", "prompt_p", "rmse", "shift", "n_users", "n_images"]
+    if mine.empty:
+        return pd.DataFrame(columns=columns)
+    parts = mine["model"].str.rsplit(MASKED, n=1)
+    models = parts.str[0]
+    mine = mine.assign(model=models + "/" + parts.str[1].replace("nothing", FULL))
+    measured = _apart(accuracy(mine, ratings, confidence=confidence).to_frame())
+    lost = pd.concat([_adds(mine, ratings, name, confidence) for name in models.unique()])
+    key = ["model", "variant", "split"]
+    found = lost.merge(measured[[*key, "accuracy"]], on=key).merge(_moved(mine, ratings), on=key)
+    found = found.assign(token=found["variant"])
+    return found.sort_values(["model", "split", "token"], kind="stable")[columns].reset_index(drop=True)
+
+
+def _moved(mine: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
+    """Errors without each token, and how far predictions move; by `fold_score`, in ticks."""
+    key = ["split", "user_id", "image_id"]
+    once = ratings.assign(user_id=ratings["user_id"].astype(str), image_id=ratings["image_id"].astype(str))
+    rated = once.assign(rating=once["score"]).groupby(["user_id", "image_id"], as_index=False)["rating"].mean()
+    joined = _apart(mine).drop(columns="score").merge(rated, on=["user_id", "image_id"])
+    whole = joined[joined["variant"] == FULL][["model", *key, "fold_score"]].rename(columns={"fold_score": "whole"})
+    joined = joined.merge(whole, on=["model", *key])
+    squares = joined.assign(
+        rmse=(joined["fold_score"] - joined["rating"]) ** 2, shift=(joined["fold_score"] - joined["whole"]) ** 2
+    )
+    means = squares.groupby(["model", "variant", "split"])[["rmse", "shift"]].mean()
+    return means.apply(np.sqrt).reset_index()
 
 
 def _apart(frame: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ predictions that have a rating are a part of them.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, get_args
 
@@ -23,7 +23,9 @@ from beholder.taste.collapse import user_vectors, vector_spread
 from beholder.taste.designs import LearnedDesign, Pictures, learn_design
 from beholder.taste.features import Design, Features
 from beholder.taste.fold_tables import Evaluated, fold_notes, fold_tables
+from beholder.taste.fusion import maskings
 from beholder.taste.leaks import refuse_label_features, refuse_label_people
+from beholder.taste.network_taste import NetworkTaste
 from beholder.taste.people import People
 from beholder.taste.splits import (
     Kind,
@@ -103,6 +105,10 @@ class FoldPrediction:
     vector_spread: float
 
 
+MASKED = "~"
+"""Between the name of a model and that of the token it does not see."""
+TOKEN_REFERENCES = 32
+"""Images, about, whose mean prediction without a token puts the folds on one level."""
 MEAN_PERSON = {"eb_slopes": "eb_population"}
 """Models whose own idea of the mean person is a rung too. It knows of shared taste what the personal model knows, so
 the two differ in personal knowledge alone; another population head may just be better or worse at the rest."""
@@ -199,8 +205,10 @@ class CrossValidation:
             self._designs[key] = learn_design(other, np.random.default_rng([self.seed, 1]))
         return self._designs[key]
 
-    def predict(self, number: int, models: Sequence[TasteModel], *, personal: bool = True) -> list[FoldPrediction]:
-        """Predictions of fold `number`; `personal` as in `predict_fold`."""
+    def predict(
+        self, number: int, models: Sequence[TasteModel], *, personal: bool = True, tokens: bool = False
+    ) -> list[FoldPrediction]:
+        """Predictions of fold `number`; `personal` and `tokens` as in `predict_fold`."""
         return predict_fold(
             self.splits[number],
             self.pictures,
@@ -209,6 +217,7 @@ class CrossValidation:
             [self.seed, 2, number],
             self.people,
             personal=personal,
+            tokens=tokens,
         )
 
     def tables(self, found: Sequence[Sequence[FoldPrediction]]) -> Evaluated:
@@ -282,6 +291,7 @@ def predict_fold(
     people: People | None = None,
     *,
     personal: bool = True,
+    tokens: bool = False,
 ) -> list[FoldPrediction]:
     """Fit the models on one fold's training side and predict every user of the fold for every test image.
 
@@ -298,6 +308,8 @@ def predict_fold(
     people : People, optional
     personal : bool
         Off: of those who are predicted only `people` is used, none of their own ratings (everybody's train the model).
+    tokens : bool
+        Also what a fusion predictor makes of the rated pairs without each of its tokens (`masked_name`).
     """
     test, new, users = split.test_ratings, _held_out(pictures, split), split.tested_users
     refuse_label_features(_raw(pictures, split), test)
@@ -328,7 +340,38 @@ def predict_fold(
         if fitted.name in MEAN_PERSON:
             found.append(_mean_person(fitted, prediction, rows, every))
         found.append(prediction)
+        if tokens and isinstance(known, NetworkTaste) and known.network.kind == "fusion":
+            found += _without_tokens(known, split, design, prediction)
     return found
+
+
+def masked_name(model: str, token: str) -> str:
+    """What a model is called in tables when it does not see a token; `nothing` is the model as it is."""
+    return f"{model}{MASKED}{token}"
+
+
+def _without_tokens(known: NetworkTaste, split: Split, design: Design, own: FoldPrediction) -> Iterator[FoldPrediction]:
+    """Predictions of the rated pairs without each token in turn; pairs that nobody rated are NaN."""
+    test = split.test_ratings
+    users = own.users[np.isin(own.users, known.user_ids)]
+    test = test.take(np.isin(test.user_id, users))
+    row, column = np.searchsorted(users, test.user_id), np.searchsorted(own.images, test.image_id)
+    every = design.rows(split.own_images)
+    reference = every[:: max(1, len(every) // TOKEN_REFERENCES)]
+    for masked in maskings(known, design, every):
+        score = np.full((len(users), len(own.images)), np.nan)
+        score[row, column] = masked.predict_mean(test.user_id, design.rows(test.image_id))
+        level = masked.predict_mean(np.repeat(users, len(reference)), np.tile(reference, (len(users), 1)))
+        yield replace(
+            own,
+            model=masked_name(own.model, masked.token),
+            users=users,
+            score=score,
+            sd=np.full(score.shape, np.nan),
+            reference=level.reshape(len(users), -1).mean(axis=1),
+            inputs=tuple(name for name in own.inputs if name != masked.token),
+            vector_spread=float("nan"),
+        )
 
 
 def _held_out(pictures: Pictures, split: Split) -> Pictures:

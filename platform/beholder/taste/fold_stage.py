@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from beholder.errors import StoreError
+from beholder.errors import StoreError, TableError
 from beholder.store import Store
 from beholder.taste.base import Ratings
 from beholder.taste.evaluate import CrossValidation, FoldPrediction, Folds
+from beholder.taste.fusion import Fusion
 from beholder.taste.people import People
 from beholder.taste.registry import taste_model
 
@@ -42,15 +43,21 @@ class Allowed:
     text : bool
         The embeddings of prompts.
     demographics : bool
-        Demographics and profiles.
     user : bool
         The own ratings of those who are predicted.
+    profiles : bool
+        The embeddings of people's texts.
     """
 
     others: bool = True
     text: bool = True
     demographics: bool = True
     user: bool = True
+    profiles: bool = True
+
+    def said(self) -> dict[str, bool]:
+        """As an item says it: where nothing is said of profiles they may be used, so older results keep their keys."""
+        return {name: value for name, value in asdict(self).items() if name != "profiles" or not value}
 
 
 EVERYTHING = Allowed()
@@ -68,7 +75,9 @@ class SetTables:
     users : str or None
         Where demographics are to be used.
     digests : tuple of str
-        Of the tables above, in this order: what they must be when a worker loads them.
+        Of the tables above and of `profiles`, in this order: what they must be when a worker loads them.
+    profiles : str or None
+        Where embeddings of people's texts are to be used.
     """
 
     name: str
@@ -78,16 +87,18 @@ class SetTables:
     vectors: str
     users: str | None
     digests: tuple[str, ...]
+    profiles: str | None = None
 
     @property
     def tables(self) -> tuple[str, ...]:
         """Names of the tables, in the order of `digests`."""
-        return (self.ratings, self.images, self.features, self.vectors, *(() if self.users is None else (self.users,)))
+        told = (name for name in (self.users, self.profiles) if name is not None)
+        return (self.ratings, self.images, self.features, self.vectors, *told)
 
 
 @dataclass(eq=False)
 class PredictFold:
-    """`{fold, model, settings, allowed}` -> a file with the predictions of one model on one fold.
+    """`{fold, model, settings, allowed, tokens}` -> a file with the predictions of one model on one fold.
 
     Attributes
     ----------
@@ -110,7 +121,7 @@ class PredictFold:
     version: int = 1
     batch_size: int = 1
     _store: Store | None = field(default=None, repr=False)
-    _prepared: dict[tuple[bool, bool, bool], CrossValidation] = field(default_factory=dict, repr=False)
+    _prepared: dict[tuple[bool, bool, bool, bool], CrossValidation] = field(default_factory=dict, repr=False)
 
     def identity(self) -> Mapping[str, Any]:
         """Names' meaning, digests of all tables, folds and seed."""
@@ -135,18 +146,22 @@ class PredictFold:
         """Predict each item's fold."""
         return [self._predict(item) for item in items]
 
-    def items(self, models: Sequence[str], allowed: Allowed = EVERYTHING) -> list[dict[str, Any]]:
-        """Every fold by every model, the folds of a model in a row."""
+    def items(
+        self, models: Sequence[str], allowed: Allowed = EVERYTHING, *, tokens: bool = False
+    ) -> list[dict[str, Any]]:
+        """Every fold by every model, the folds of a model in a row; fusion predictors also without their `tokens`."""
         folds = range(len(self.prepared(allowed).splits))
+        each = [(name, taste_model(name)) for name in models]
         return [
-            {"fold": fold, "model": name, "settings": repr(taste_model(name)), "allowed": asdict(allowed)}
-            for name in models
+            {"fold": fold, "model": name, "settings": repr(model), "allowed": allowed.said()}
+            | ({"tokens": True} if tokens and isinstance(model, Fusion) else {})
+            for name, model in each
             for fold in folds
         ]
 
     def prepared(self, allowed: Allowed = EVERYTHING) -> CrossValidation:
         """The folds as a model sees them that may use so much."""
-        key = (allowed.others and len(self.sets) > 1, allowed.text, allowed.demographics)
+        key = (allowed.others and len(self.sets) > 1, allowed.text, allowed.demographics, allowed.profiles)
         if key not in self._prepared:
             self._prepared[key] = self._prepare(*key)
         return self._prepared[key]
@@ -156,19 +171,22 @@ class PredictFold:
             raise RuntimeError("setup was not called")
         allowed = Allowed(**item["allowed"])
         model = taste_model(item["model"])
-        found = self.prepared(allowed).predict(item["fold"], [model], personal=allowed.user)
+        folded, tokens = self.prepared(allowed), bool(item.get("tokens"))
+        found = folded.predict(item["fold"], [model], personal=allowed.user, tokens=tokens)
         data = pack_predictions(found)
         path = f"folds/{item['_key'][:2]}/{item['_key']}.safetensors"
         self._store.write_file(path, data)
         return {"path": path, "sha256": hashlib.sha256(data).hexdigest()}
 
-    def _prepare(self, others: bool, text: bool, demographics: bool) -> CrossValidation:
+    def _prepare(self, others: bool, text: bool, demographics: bool, profiles: bool) -> CrossValidation:
         loaded = self._loaded if others else self._loaded[:1]
         pictures = join_pictures([one.pictures for one in loaded])
         people = [one.people for one in loaded if one.people is not None]
         told = join_people(people) if len(people) == len(loaded) else None
         if told is not None and not demographics:
-            told = replace(told, demographics={}, profiles=None)
+            told = replace(told, demographics={})
+        if told is not None and not profiles:
+            told = replace(told, profiles=None)
         return CrossValidation.of(
             loaded[0].ratings,
             pictures if text else replace(pictures, texts=None),
@@ -201,15 +219,33 @@ class _Loaded:
 def _load(store: Store, one: SetTables, first_occasion: bool) -> _Loaded:
     table, images, features, vectors = (store.read_table(name) for name in one.tables[:4])
     users = None if one.users is None else store.read_table(one.users)
+    texts = None if one.profiles is None else store.read_table(one.profiles)
     if first_occasion and "occasion" in table.columns:
         table = table.sort_values("occasion", kind="stable").drop_duplicates(["user_id", "image_id"]).sort_index()
     if one.name:
         # A set without prompts has each image as its own.
         table = table if "prompt_id" in table.columns else table.assign(prompt_id=table["image_id"])
         table, images, features, vectors = (named_ids(frame, one.name) for frame in (table, images, features, vectors))
-        users = None if users is None else named_ids(users, one.name).assign(dataset=one.name)
-    people = None if users is None else People.from_frame(users).masked()
+        users, texts = (None if frame is None else named_ids(frame, one.name) for frame in (users, texts))
+    people = _people(users, texts, table, one.name)
     return _Loaded(table, Ratings.from_frame(table), pictures_from(images, features, vectors), people)
+
+
+def _people(
+    users: pd.DataFrame | None, texts: pd.DataFrame | None, ratings: pd.DataFrame, dataset: str
+) -> People | None:
+    """What may be told of people; None where nothing is told."""
+    from beholder.records import unpack
+    from beholder.taste.profiles import with_profiles
+
+    if users is None and texts is None:
+        return None
+    if users is None:
+        users = ratings[["user_id"]].astype(str).drop_duplicates()
+    people = People.from_frame(users.assign(dataset=dataset) if dataset else users)
+    if texts is not None:
+        people = with_profiles(people, texts["user_id"].astype(str).tolist(), unpack(texts["vector"]))
+    return people.masked()
 
 
 def named_ids(frame: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -254,7 +290,13 @@ def join_pictures(sets: Sequence[Pictures]) -> Pictures:
 
 
 def join_people(sets: Sequence[People]) -> People:
-    """The people of several sets; "" where one does not ask what another does, profiles only where all have them."""
+    """The people of several sets; "" where one does not ask what another does, zeros where it has no profiles.
+
+    Raises
+    ------
+    TableError
+        For profiles of different widths: they are of different encoders.
+    """
     if len(sets) == 1:
         return sets[0]
     ids = np.concatenate([one.user_ids for one in sets])
@@ -264,13 +306,14 @@ def join_people(sets: Sequence[People]) -> People:
         name: np.concatenate([one.demographics.get(name, np.full(len(one), "", dtype="<U1")) for one in sets])[order]
         for name in names
     }
-    profiles = [one.profiles for one in sets if one.profiles is not None]
-    return People(
-        ids[order],
-        told,
-        np.concatenate([one.dataset for one in sets])[order],
-        np.vstack(profiles)[order] if len(profiles) == len(sets) else None,
-    )
+    widths = sorted({one.profiles.shape[1] for one in sets if one.profiles is not None})
+    if len(widths) > 1:
+        raise TableError(f"profiles of {' and '.join(map(str, widths))} numbers", "one encoder for all sets")
+    profiles = None
+    if widths:
+        empty = [np.zeros((len(one), widths[0])) if one.profiles is None else one.profiles for one in sets]
+        profiles = np.vstack(empty)[order]
+    return People(ids[order], told, np.concatenate([one.dataset for one in sets])[order], profiles)
 
 
 def pack_predictions(found: Sequence[FoldPrediction]) -> bytes:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from analysis.pairs import accuracy_by_user
 from beholder.errors import UserError
-from beholder.taste.base import Floats, Indices, Ratings
-from beholder.taste.cross_fit import CrossFit
+from beholder.taste.base import Floats, Ratings, Strings
 from beholder.taste.features import Design
 from beholder.taste.fusion_network import FusionNetwork
-from beholder.taste.network_fit import Trainer, cross_fit_networks, fit_networks, in_turn
+from beholder.taste.network_fit import Trainer, fit_networks, in_turn
 from beholder.taste.network_scores import Known
 from beholder.taste.network_taste import NetworkTaste
 from beholder.taste.networks import Training
@@ -45,8 +44,8 @@ class Fusion:
 
     @property
     def name(self) -> str:
-        """`fusion`."""
-        return "fusion"
+        """`fusion`, or `fusion_light` with the network of stacks."""
+        return "fusion_light" if self.network == LIGHT else "fusion"
 
     def fit(
         self, ratings: Ratings, design: Design, rng: np.random.Generator, people: People | None = None
@@ -59,20 +58,6 @@ class Fusion:
             With too few users, repeats or prompts, or ratings that do not vary.
         """
         return fit_networks(self.name, self.network, self.training, ratings, design, rng, people, self.trainer)
-
-    def cross_fit(
-        self,
-        ratings: Ratings,
-        design: Design,
-        folds: Indices,
-        tested: int,
-        rng: np.random.Generator,
-        people: People | None = None,
-    ) -> CrossFit:
-        """`fit` with members stopped by `folds`, and what they say of them (see `beholder.taste.cross_fit`)."""
-        return cross_fit_networks(
-            self.name, self.network, self.training, ratings, design, folds, tested, rng, people, self.trainer
-        )
 
 
 @dataclass(frozen=True)
@@ -97,6 +82,61 @@ class TokenEffect:
     shift: float
 
 
+@dataclass(frozen=True, eq=False)
+class Masked:
+    """A fitted model that does not see one token.
+
+    Attributes
+    ----------
+    token : str
+        As in `TokenEffect`.
+    model : NetworkTaste
+    known : Known
+        The people it knows, without what the token tells of them.
+    columns : slice
+        Of the design's rows, those that do not count; none where the token is of the person.
+    stead : array, shape (columns,)
+        What stands in their place.
+    """
+
+    token: str
+    model: NetworkTaste
+    known: Known
+    columns: slice
+    stead: Floats
+
+    def predict_mean(self, user_ids: Sequence[str] | Strings, matrix: Floats) -> Floats:
+        """Row i: what `user_ids[i]`, whom the model knows, is expected to think of the image `matrix[i]`.
+
+        Levels and the scales of data sets stay as they are.
+        """
+        who = np.searchsorted(self.model.user_ids, np.asarray(user_ids, dtype=str))
+        rows = matrix.copy()
+        rows[:, self.columns] = self.stead
+        return _predicted(self.model, self.known, who, rows)
+
+
+def maskings(model: NetworkTaste, design: Design, rows: Floats) -> tuple[Masked, ...]:
+    """The model as it is (`nothing`), then without each token in turn.
+
+    Blocks are put to their mean over `rows`, the user to nobody, the rest to unknown.
+
+    Raises
+    ------
+    UserError
+        If the design has other blocks than the model was trained on.
+    """
+    blocks = model.inputs[: len(model.block_sizes)]
+    if tuple(design.block_names) != blocks:
+        raise UserError(f"a design of blocks {', '.join(design.block_names)}", ", ".join(blocks))
+    none = slice(0, 0)
+    found = [Masked("nothing", model, model.known, none, np.empty(0))]
+    for name, columns in zip(design.block_names, design.slices(), strict=True):
+        found.append(Masked(name, model, model.known, columns, rows[:, columns].mean(axis=0)))
+    masks = _masks(model).items()
+    return (*found, *(Masked(name, model, mask(model.known), none, np.empty(0)) for name, mask in masks))
+
+
 def token_effects(model: NetworkTaste, ratings: Ratings, design: Design) -> tuple[TokenEffect, ...]:
     """Mask each token in turn: blocks at their mean over these images, the user as nobody, the rest as unknown.
 
@@ -113,20 +153,9 @@ def token_effects(model: NetworkTaste, ratings: Ratings, design: Design) -> tupl
     UserError
         If the design has other blocks than the model was trained on.
     """
-    blocks = model.inputs[: len(model.block_sizes)]
-    if tuple(design.block_names) != blocks:
-        raise UserError(f"a design of blocks {', '.join(design.block_names)}", ", ".join(blocks))
     rows = design.rows(ratings.image_id)
-    who = np.searchsorted(model.user_ids, ratings.user_id)
-    whole = _predicted(model, model.known, who, rows)
-    effects = [_effect("nothing", whole, whole, ratings)]
-    for name, columns in zip(design.block_names, design.slices(), strict=True):
-        masked = rows.copy()
-        masked[:, columns] = rows[:, columns].mean(axis=0)
-        effects.append(_effect(name, _predicted(model, model.known, who, masked), whole, ratings))
-    for name, mask in _masks(model).items():
-        effects.append(_effect(name, _predicted(model, mask(model.known), who, rows), whole, ratings))
-    return tuple(effects)
+    each = [(masked.token, masked.predict_mean(ratings.user_id, rows)) for masked in maskings(model, design, rows)]
+    return tuple(_effect(token, found, each[0][1], ratings) for token, found in each)
 
 
 def _masks(model: NetworkTaste) -> dict[str, Callable[[Known], Known]]:

@@ -99,9 +99,15 @@ class People:
         return People(wanted, told, np.where(known, self.dataset[at], ""), profiles)
 
     def masked(self, smallest: int = SMALLEST_GROUP) -> People:
-        """The same people with every category of fewer than `smallest` of them put to ""."""
-        told = {}
+        """The same people with every category of fewer than `smallest` of them put to "".
+
+        Whoever belongs to one has no profile either: it may say the same. Which texts may become profiles at all is
+        `beholder.taste.profiles.tellable`'s to say.
+        """
+        told, profiles = {}, self.profiles
         for name, column in self.demographics.items():
             groups, group, counts = np.unique(column, return_inverse=True, return_counts=True)
             told[name] = np.where(counts[group] >= smallest, groups[group], "")
-        return People(self.user_ids, told, self.dataset, self.profiles)
+            if profiles is not None:
+                profiles = np.where(((column == "") | (told[name] != ""))[:, None], profiles, 0.0)
+        return People(self.user_ids, told, self.dataset, profiles)

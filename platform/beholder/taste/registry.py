@@ -44,8 +44,9 @@ def known_models() -> dict[str, TasteModel]:
         Neighbours(centred=False),
         MLP(),
         MLP(training=SINGLE),
-        Stack((EBSlopes(factors=6), Fusion(LIGHT))),
+        Stack((EBSlopes(), Fusion(LIGHT))),
         Fusion(),
+        Fusion(LIGHT),
     ]
     return {model.name: model for model in models}
 

@@ -13,10 +13,13 @@ import pytest
 from analysis.accuracy import accuracy
 from analysis.levels import Rules, UserLevel
 from analysis.matched import match
-from beholder.taste.ablation import FULL, ablation_tables, gap, variants
+from beholder.taste.ablation import FULL, ablation_tables, gap, token_table, variants
 from beholder.taste.designs import Pictures
-from beholder.taste.evaluate import CrossValidation, Folds
+from beholder.taste.evaluate import CrossValidation, FoldPrediction, Folds, masked_name
 from beholder.taste.fold_stage import Allowed
+from beholder.taste.fusion import SMALL, Fusion
+from beholder.taste.networks import Training
+from beholder.taste.people import People
 from beholder.taste.registry import taste_model
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -45,6 +48,9 @@ def test_only_what_is_there_is_left_out() -> None:
     assert list(variants(others=True, text=True, demographics=True)) == [
         FULL, "no_others", "no_text", "no_demographics", "no_user",
     ]  # fmt: skip
+    assert variants(others=False, text=False, demographics=False, profiles=True) == {
+        FULL: Allowed(), "no_profiles": Allowed(profiles=False), "no_user": Allowed(user=False),
+    }  # fmt: skip
     few = variants(others=False, text=False, demographics=False)
     assert few == {FULL: Allowed(), "no_user": Allowed(user=False)}
 
@@ -118,3 +124,59 @@ def test_an_unknown_gap_is_nan(study: tuple[pd.DataFrame, dict[str, pd.DataFrame
     level = UserLevel.of(group, Rules())
     nobody = replace(level, accuracy=np.full(len(level.accuracy), np.nan))
     assert np.isnan(gap(level, nobody, 0.95).estimate)
+
+
+@pytest.fixture(scope="module")
+def tokens() -> tuple[CrossValidation, list[list[FoldPrediction]], list[list[FoldPrediction]]]:
+    """A small fusion predictor on a few folds, asked as it is and without each of its tokens."""
+    world = make_world(np.random.default_rng(8), n_users=24, n_images=48, n_rated=20)
+    prompts = np.array([f"p{k // 2:04d}" for k in range(48)])
+    people = People(world.ratings.users(), {"gender": np.array(["f", "m"] * 12)})
+    folded = CrossValidation.of(world.ratings, Pictures(world.features, prompts), FOLDS, 3, people)
+    model = [Fusion(SMALL, Training(seeds=1, epochs=2, folds=4))]
+    numbers = range(len(folded.splits))
+    return (
+        folded,
+        [folded.predict(k, model) for k in numbers],
+        [folded.predict(k, model, tokens=True) for k in numbers],
+    )
+
+
+def test_asking_for_tokens_changes_no_prediction(
+    tokens: tuple[CrossValidation, list[list[FoldPrediction]], list[list[FoldPrediction]]],
+) -> None:
+    _, plain, asked = tokens
+    for one, two in zip(plain, asked, strict=True):
+        np.testing.assert_array_equal(one[0].score, two[0].score)
+        assert [f.model for f in two] == [
+            "fusion", *(masked_name("fusion", t) for t in ("nothing", "components", "user", "gender"))
+        ]  # fmt: skip
+        rated = np.isfinite(two[1].score)
+        np.testing.assert_allclose(two[1].score[rated], two[0].score[rated], atol=1e-9)
+
+
+def test_tokens_lose_what_a_comparison_of_models_says(
+    tokens: tuple[CrossValidation, list[list[FoldPrediction]], list[list[FoldPrediction]]],
+) -> None:
+    folded, _, asked = tokens
+    r = folded.ratings
+    ids = {"user_id": r.user_id, "image_id": r.image_id, "prompt_id": r.prompt_id}
+    ratings = pd.DataFrame(ids | {"score": r.score.astype(int)})
+    predictions = folded.tables(asked).predictions
+    table = token_table(predictions, ratings, 0.95).set_index(["split", "token"])
+    assert list(table.loc["seen"].index) == ["components", "gender", "user"]
+    whole = masked_name("fusion", "nothing")
+    for (split, token), row in table.iterrows():
+        masked = masked_name("fusion", token)
+        two = predictions[(predictions["split"] == split) & predictions["model"].isin([whole, masked])]
+        (d,) = accuracy(two, ratings).differences
+        sign = 1 if d.a == whole else -1
+        assert row["estimate"] == pytest.approx(sign * d.estimate, abs=1e-12)
+        assert row["ci_low"] == pytest.approx(min(sign * d.ci_low, sign * d.ci_high), abs=1e-12)
+        both = two.set_index(["user_id", "image_id", "model"])["fold_score"].unstack()  # noqa: PD010
+        assert row["shift"] == pytest.approx(np.sqrt(((both[masked] - both[whole]) ** 2).mean()), rel=1e-9)
+        score = ratings.set_index(["user_id", "image_id"])["score"].reindex(both.index)
+        assert row["rmse"] == pytest.approx(np.sqrt(((both[masked] - score) ** 2).mean()), rel=1e-9)
+    # Without the image all predictions of a person are one: half of the pairs.
+    assert table.loc[("seen", "components"), "accuracy"] == pytest.approx(0.5)
+    assert token_table(predictions[predictions["model"] == "fusion"], ratings, 0.95).empty

@@ -161,6 +161,38 @@ def test_what_a_model_may_not_use_does_not_reach_it(store: Store) -> None:
     assert not stage.prepared(Allowed(demographics=False)).people.demographics
 
 
+def test_profiles_are_told_apart_from_demographics_and_keep_older_keys(store: Store) -> None:
+    planned = write_set(store, 1)
+    users = store.read_table("users")["user_id"]
+    vectors = np.random.default_rng(2).standard_normal((len(users), 4)).astype(np.float32)
+    frame = pd.DataFrame({"user_id": users, "vector": [pack(v) for v in vectors]})
+    digests = (*planned.digests, save(store, "profile_vectors", frame.iloc[1:]))
+    stage = PredictFold((replace(planned, digests=digests, profiles="profile_vectors"),), FOLDS, 7)
+    stage.setup(store)
+    full = stage.prepared().people
+    np.testing.assert_array_equal(full.profiles, np.vstack([np.zeros(4), vectors[1:]]))
+    without = stage.prepared(Allowed(profiles=False)).people
+    assert without.profiles is None
+    assert without.demographics.keys() == {"gender"}
+    alone = stage.prepared(Allowed(demographics=False)).people
+    assert alone.profiles is not None
+    assert not alone.demographics
+    said = stage.items(["population"], Allowed())[0]["allowed"]
+    assert said == {"others": True, "text": True, "demographics": True, "user": True}, "as before there were profiles"
+    assert Allowed(**Allowed(profiles=False).said()) == Allowed(profiles=False)
+
+
+def test_profiles_need_no_table_of_people(store: Store) -> None:
+    planned = write_set(store, 1)
+    users = store.read_table("users")["user_id"]
+    frame = pd.DataFrame({"user_id": users, "vector": [pack(np.ones(3))] * len(users)})
+    digests = (*planned.digests[:4], save(store, "profile_vectors", frame))
+    stage = PredictFold((replace(planned, digests=digests, users=None, profiles="profile_vectors"),), FOLDS, 7)
+    stage.setup(store)
+    assert stage.prepared().people.user_ids.tolist() == sorted(users)
+    assert stage.prepared(Allowed(profiles=False)).people.profiles is None
+
+
 def test_without_own_ratings_everybody_is_alike(store: Store, stage: PredictFold) -> None:
     for number in (0, len(stage.prepared().splits) - 1):
         _, stranger = stage.prepared().predict(number, [taste_model("eb_slopes")], personal=False)

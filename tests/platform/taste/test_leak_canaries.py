@@ -22,7 +22,7 @@ from beholder.taste.splits import Split
 sys.path.insert(0, str(Path(__file__).parent))
 from taste_worlds import World, make_world
 
-SLOW = ("mlp", "mlp_single", "stack", "fusion")
+SLOW = ("mlp", "mlp_single", "stack", "fusion", "fusion_light")
 PIPELINES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in known_models()]
 FOLDS = Folds(prompts=2, users=2, context=8)
 
