@@ -9,10 +9,11 @@ import numpy as np
 
 from analysis.pairs import accuracy_by_user
 from beholder.errors import UserError
-from beholder.taste.base import Floats, Ratings, Strings
+from beholder.taste.base import Floats, Indices, Ratings, Strings
+from beholder.taste.cross_fit import CrossFit
 from beholder.taste.features import Design
 from beholder.taste.fusion_network import FusionNetwork
-from beholder.taste.network_fit import Trainer, fit_networks, in_turn
+from beholder.taste.network_fit import Trainer, cross_fit_networks, fit_networks, in_turn
 from beholder.taste.network_scores import Known
 from beholder.taste.network_taste import NetworkTaste
 from beholder.taste.networks import Training
@@ -58,6 +59,20 @@ class Fusion:
             With too few users, repeats or prompts, or ratings that do not vary.
         """
         return fit_networks(self.name, self.network, self.training, ratings, design, rng, people, self.trainer)
+
+    def cross_fit(
+        self,
+        ratings: Ratings,
+        design: Design,
+        folds: Indices,
+        tested: int,
+        rng: np.random.Generator,
+        people: People | None = None,
+    ) -> CrossFit:
+        """`fit` with members stopped by `folds`, and what they say of them (see `beholder.taste.cross_fit`)."""
+        return cross_fit_networks(
+            self.name, self.network, self.training, ratings, design, folds, tested, rng, people, self.trainer
+        )
 
 
 @dataclass(frozen=True)
