@@ -24,9 +24,12 @@ from beholder.records import pack
 from beholder.steering import reward as reward_module
 from beholder.steering.reward import EVERYBODY, Reward, raw_features
 from beholder.store import Store
-from beholder.taste.base import Ratings
+from beholder.taste.base import Ratings, TasteModel
 from beholder.taste.designs import Pictures, learn_design
 from beholder.taste.eb_slopes import EBSlopes
+from beholder.taste.fusion import SMALL, Fusion
+from beholder.taste.networks import Training
+from beholder.taste.stack import Stack
 from beholder.tracking import KEY, ServedModel, Tracker, TrainingRun
 
 CODE = Path(reward_module.__file__).with_name("served_reward.py")
@@ -41,10 +44,9 @@ def feature_rows(count: int, rng: np.random.Generator) -> pd.DataFrame:
     return pd.DataFrame({"image_id": [f"image_{k:03d}" for k in range(count)], **packed})
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def save_reward(recipe: TasteModel, folder: Path) -> Path:
     """A small personal reward with text alignment, saved."""
-    rng, folder = np.random.default_rng(5), tmp_path_factory.mktemp("reward")
+    rng = np.random.default_rng(5)
     table = feature_rows(60, rng)
     raw = raw_features(table)
     prompts = np.array([f"prompt_{k // 4:02d}" for k in range(60)])
@@ -52,9 +54,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     who, what = np.repeat(USERS, 60), np.tile(raw.image_ids, len(USERS))
     liking = raw.blocks["network"] @ rng.normal(size=(12, len(USERS)))
     score = np.clip(np.rint(500 + 60 * liking.T.ravel() + rng.normal(0, 80, 300)), 0, 1000)
-    model = EBSlopes().fit(Ratings(who, what, np.tile(prompts, len(USERS)), score), learned.training, rng)
+    model = recipe.fit(Ratings(who, what, np.tile(prompts, len(USERS)), score), learned.training, rng)
     Reward.of(model, learned).save(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_reward(EBSlopes(), tmp_path_factory.mktemp("reward"))
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +103,8 @@ def store(tmp_path: Path, empty_database: Path) -> Store:
     return made
 
 
-@pytest.fixture
-def training(trained: Path, questions: pd.DataFrame) -> TrainingRun:
+def training_of(folder: Path, questions: pd.DataFrame) -> TrainingRun:
+    """What is logged of a saved reward."""
     example = questions.head(3)
     return TrainingRun(
         name="eb_slopes",
@@ -105,9 +112,14 @@ def training(trained: Path, questions: pd.DataFrame) -> TrainingRun:
         metrics={"heldout_accuracy": 0.625, "noise_sd": 80.5},
         tags={"plan_hash": "c0ffee"},
         data={"ratings": "a" * 64, "features": "b" * 64},
-        model=ServedModel(CODE, trained, example, answers(trained, example), ("numpy", "pandas")),
-        model_digest=reward_module.folder_digest(trained),
+        model=ServedModel(CODE, folder, example, answers(folder, example), ("numpy", "pandas")),
+        model_digest=reward_module.folder_digest(folder),
     )
+
+
+@pytest.fixture
+def training(trained: Path, questions: pd.DataFrame) -> TrainingRun:
+    return training_of(trained, questions)
 
 
 class Seen:
@@ -180,11 +192,17 @@ print(found["mean"].to_numpy().tobytes().hex(), found["sd"].to_numpy().tobytes()
 """
 
 
+FUSION = Fusion(SMALL, Training(seeds=2, epochs=2, folds=4))
+
+
+@pytest.mark.parametrize(
+    "recipe", [EBSlopes(), FUSION, Stack((EBSlopes(factors=2), FUSION), folds=4, tested=2)], ids=lambda m: m.name
+)
 def test_the_champion_predicts_the_same_bits_in_a_new_process(
-    store: Store, training: TrainingRun, trained: Path, questions: pd.DataFrame, tmp_path: Path
+    store: Store, recipe: TasteModel, questions: pd.DataFrame, tmp_path: Path
 ) -> None:
-    tracker = Tracker(store, "study")
-    tracker.promote(tracker.log(training).version)
+    tracker, trained = Tracker(store, "study"), save_reward(recipe, tmp_path / "reward")
+    tracker.promote(tracker.log(training_of(trained, questions)).version)
     questions.to_json(tmp_path / "questions.json", orient="records")
     command = [sys.executable, "-c", LOAD, tracker.uri, str(tmp_path / "questions.json")]
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
