@@ -7,6 +7,9 @@ STAMP := $(VENV)/.set-up
 export BEHOLDER_MODELS ?= $(CURDIR)/models
 STORE ?= store
 
+# Tests run side by side on so many cores; numerical libraries then keep to one thread each.
+TESTERS ?= 2
+
 .PHONY: setup demo test check dashboard slow validate seeds bench clean
 .DELETE_ON_ERROR:
 
@@ -32,8 +35,11 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+test: export OMP_NUM_THREADS = 1
+test: export OPENBLAS_NUM_THREADS = 1
+test: export MKL_NUM_THREADS = 1
 test: check
-	$(BIN)/pytest -m "not slow" --durations=15
+	$(BIN)/pytest -m "not slow" -n $(TESTERS) --dist loadgroup --no-loadscope-reorder --durations=15
 
 slow: setup
 	$(BIN)/pytest -m slow -s

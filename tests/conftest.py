@@ -15,12 +15,14 @@ settings.load_profile("patient")
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put every test into a group, for `--dist loadgroup`.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put every test into a group, for `--dist loadgroup`; where one process runs all, leave them as they are.
 
     A file's tests stay together: what they share is made once. So do files whose tests share what a fixture of the
     session writes to disk. Ray's group comes first: it is the longest, and the other workers fill the time beside it.
     """
+    if not hasattr(config, "workerinput"):
+        return
     joined: dict[str, str] = {}
 
     def top(name: str) -> str:
@@ -35,6 +37,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(pytest.mark.xdist_group(RAY if on_ray(item) else top(item.location[0])))
     items.sort(key=lambda item: not on_ray(item))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse a pytest-xdist that does not see the groups: it would start several Rays at once, and say nothing."""
+    if getattr(session.config.option, "loadgroup", False) and not all("@" in item.nodeid for item in session.items):
+        raise pytest.UsageError("pytest-xdist lost the groups of tests; see the range of pytest in pyproject.toml")
 
 
 def on_ray(item: pytest.Item) -> bool:
