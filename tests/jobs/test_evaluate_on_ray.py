@@ -31,7 +31,7 @@ def run(study: TinyStudy, *arguments: str) -> dict[str, str]:
     """The job as a process of its own: digests of the tables it made."""
     command = [sys.executable, str(JOB), "--plan", str(study.plan), "--store", str(study.store), *FEW, *arguments]
     done = subprocess.run(
-        command, env={**os.environ, **worker_environment()}, capture_output=True, text=True, timeout=300
+        command, env={**os.environ, **worker_environment()}, capture_output=True, text=True, timeout=1200
     )
     assert done.returncode == 0, done.stderr[-2000:]
     tables: dict[str, str] = json.loads(done.stdout.strip().splitlines()[-1])["tables"]

@@ -38,12 +38,12 @@ def command(store: Path | str, plan: Path = PLAN) -> list[str]:
 
 
 def run(store: Path | str, plan: Path = PLAN) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(store, plan), capture_output=True, text=True, timeout=120)
+    return subprocess.run(command(store, plan), capture_output=True, text=True, timeout=600)
 
 
 def mounted(script: str) -> subprocess.CompletedProcess[str]:
     """Run a shell script with mounts of its own."""
-    return subprocess.run([*namespace(), "bash", "-c", script], capture_output=True, text=True, timeout=300)
+    return subprocess.run([*namespace(), "bash", "-c", script], capture_output=True, text=True, timeout=600)
 
 
 def refusal(text: str) -> str:
@@ -129,7 +129,7 @@ def test_store_of_another_user(tmp_path):
     )
     store = Store(tmp_path / "store").root
     store.chmod(0o555)
-    done = subprocess.run([sys.executable, "-c", code, str(store)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code, str(store)], capture_output=True, text=True, timeout=600)
     store.chmod(0o755)
     assert "Permission denied; to do: give this user the right to write there" in done.stdout, done.stderr
     assert [path.name for path in store.iterdir()] == ["store.json"]
@@ -166,7 +166,7 @@ def test_second_run_and_changed_plan(tmp_path):
         assert again.returncode == 2
         assert "is at work on" in refusal(again.stderr)
         assert "under another plan (hash " in again.stderr
-        out, said = first.communicate("", timeout=60)
+        out, said = first.communicate("", timeout=600)
         assert first.returncode == 0
     assert f"bulky: {plan} changed while this ran (hash " in said
     assert json.loads(out.splitlines()[-1])["counts"]["computed"] == ROWS

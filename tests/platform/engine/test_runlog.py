@@ -111,7 +111,7 @@ def test_killed_process_counts_as_interrupted_and_may_be_started_again(store):
         assert process.stdout.readline() == b"in\n"
         assert run_state(store, "square-1", datetime.now(UTC)).state == "running"
         process.send_signal(signal.SIGKILL)
-        process.wait(60)
+        process.wait(600)
         assert run_state(store, "square-1", datetime.now(UTC)).state == "interrupted"
     with log_of(store):
         assert run_state(store, "square-1", datetime.now(UTC)).attempt == 2

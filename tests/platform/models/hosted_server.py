@@ -81,7 +81,7 @@ def serve() -> Iterator[Played]:
                 played.asked.append({"path": self.path, "body": body, "headers": dict(self.headers)})
                 trouble = played.troubles.pop(0) if played.troubles else None
             if played.gate is not None:
-                played.gate.wait(10)
+                played.gate.wait(600)
             status, answer, headers = self._answer(body)
             if trouble is None:
                 trouble = played.by_prompt.get(_prompt(body))
