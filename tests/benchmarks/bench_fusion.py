@@ -20,10 +20,12 @@ from typing import get_args
 import numpy as np
 
 from beholder.taste.base import TasteModel
+from beholder.taste.eb_sized import SizedSlopes
 from beholder.taste.eb_slopes import EBSlopes
 from beholder.taste.fusion import LIGHT, Fusion
 from beholder.taste.mlp import MLP
 from beholder.taste.models import Population
+from beholder.taste.registry import taste_model
 from beholder.taste.stack import Stack
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "platform" / "taste"))
@@ -32,11 +34,12 @@ from worlds import PaperWorld, Truth, pairwise_accuracy, paper_world
 MODELS: dict[str, TasteModel] = {
     "population": Population(),
     "eb_slopes": EBSlopes(),
+    "eb_factors": SizedSlopes(),
     "mlp": MLP(),
     "fusion": Fusion(),
     "fusion_light": Fusion(LIGHT),
-    "stack": Stack((EBSlopes(), Fusion(LIGHT))),
-    "stack_mlp": Stack((EBSlopes(), MLP())),
+    "stack": taste_model("stack"),
+    "stack_mlp": Stack((SizedSlopes(), MLP())),
 }
 
 

@@ -80,7 +80,8 @@ def cross_fit_networks(
     """Train an ensemble whose members leave out one of `folds` each, and say what they predict of it.
 
     Only as many folds are predicted as there are members. The ensemble is expected to be better than a member by its
-    ambiguity (Krogh and Vedelsby 1995): the variance between members, less what is left of it in their mean.
+    ambiguity (Krogh and Vedelsby 1995): the variance between members, less what is left of it in their mean. The fold
+    that a member predicts has also stopped its training, a choice between a few epochs.
     """
     data = training_set(ratings, design, rng, people if network.reads_people else None, training.folds)
     data, seed, n_folds = replace(data, folds=folds), int(rng.integers(2**62)), int(folds.max()) + 1
@@ -95,8 +96,11 @@ def cross_fit_networks(
         within = data.scaling.scale[set_of] * member.predicted[known].astype(np.float64)
         predicted[rows] = data.scaling.centre[set_of] + data.levels[who] + within
     rows = np.flatnonzero(np.isfinite(predicted))
+    if not len(rows):
+        return CrossFit(fitted, predicted, 0.0)
     some = rows[:: max(1, len(rows) // SPREAD_OF)]
-    doubt = fitted._predict(fitted.known, data.who[some], data.images[data.which[some]]).sd ** 2
+    seen = data.images[data.which[some]].astype(np.float64)
+    doubt = fitted._predict(fitted.known, data.who[some], seen).sd ** 2
     between = doubt - fitted.known.level_variances[data.who[some]]
     ambiguity = float(np.mean(between)) * (1 - 1 / len(members))
     return CrossFit(fitted, predicted, float(np.sqrt(np.mean(doubt))), ambiguity)
@@ -150,7 +154,7 @@ def _calibrated(fitted: NetworkTaste, data: TrainingSet, members: Sequence[Membe
     scale = data.scaling.scale[data.told.dataset[data.who[rows]]]
     residual = scale * (data.target[rows] - np.concatenate([m.predicted for m in members])).astype(np.float64)
     spread = fitted._predict(fitted.known, data.who[rows], data.images[data.which[rows]]).sd
-    counts = np.bincount(data.who, minlength=len(data.user_ids))
+    counts = np.bincount(data.who, minlength=len(data.user_ids)).astype(np.float64)
     between = data.scaling.level_variance[data.told.dataset]
     square = float(np.mean(residual**2))
     noise = max(square - float(np.mean(spread**2)), 0.1 * square)
@@ -162,6 +166,6 @@ def _calibrated(fitted: NetworkTaste, data: TrainingSet, members: Sequence[Membe
     return replace(fitted, known=known, noise_sd=float(np.sqrt(noise)))
 
 
-def _level_variances(between: Floats, noise: float, counts: Floats | Indices) -> Floats:
+def _level_variances(between: Floats, noise: float, counts: Floats) -> Floats:
     """Variance of shrunken means of `counts` ratings."""
     return between * noise / (counts * between + noise)

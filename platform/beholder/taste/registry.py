@@ -12,6 +12,7 @@ import numpy as np
 
 from beholder.errors import StoreError, UserError
 from beholder.taste.base import FittedModel, State, TasteModel
+from beholder.taste.eb_sized import SizedSlopes
 from beholder.taste.eb_slopes import EBSlopes
 from beholder.taste.factors import Factors, FactorTaste
 from beholder.taste.fusion import LIGHT, Fusion
@@ -44,7 +45,7 @@ def known_models() -> dict[str, TasteModel]:
         Neighbours(centred=False),
         MLP(),
         MLP(training=SINGLE),
-        Stack((EBSlopes(), Fusion(LIGHT))),
+        Stack((SizedSlopes(), Fusion(LIGHT))),
         Fusion(),
         Fusion(LIGHT),
     ]

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from beholder.errors import EstimateError, UserError
 from beholder.taste.base import Floats, Prediction, Ratings, State, Strings
 from beholder.taste.cross_fit import CrossFit, cross_fit
+from beholder.taste.eb_sized import SizedSlopes
 from beholder.taste.eb_slopes import EBSlopes
-from beholder.taste.features import Design
+from beholder.taste.features import Design, FeatureMap
 from beholder.taste.fusion import SMALL, Fusion
 from beholder.taste.models import Population, UserMean
 from beholder.taste.networks import Training
@@ -26,6 +27,7 @@ from beholder.taste.stack import Stack, StackTaste, convex_weights, held_out_err
 from beholder.taste.training_set import training_set
 
 sys.path.insert(0, str(Path(__file__).parent))
+from taste_worlds import make_world
 from worlds import PaperWorld, paper_world
 
 FUSION = Fusion(SMALL, Training(seeds=3, epochs=1, folds=5, ranking=0.2))
@@ -211,13 +213,42 @@ def test_a_stack_gives_the_useful_part_its_weight(world: PaperWorld) -> None:
     assert fitted.inputs in (("user", "components"), ("components", "user"))
 
 
-def test_what_cannot_be_stacked_is_refused(world: PaperWorld) -> None:
+def test_what_cannot_be_stacked_is_refused() -> None:
     with pytest.raises(UserError, match="each once"):
         Stack((UserMean(), UserMean()))
     with pytest.raises(UserError, match="9 of 8 folds"):
         Stack((UserMean(), Population()), tested=9)
+
+
+@pytest.mark.parametrize("second", [Population(bias=True), FUSION], ids=["head", "fusion"])
+def test_people_with_one_prompt_each_cannot_be_weighed(world: PaperWorld, second: Population | Fusion) -> None:
+    """Ratings vary and models can be fitted, but who is held out is unknown to the rest."""
     r = world.training()
-    own_prompt = r.take(np.array([np.flatnonzero(r.user_id == u)[0] for u in r.users()[:6]]))
-    apart = Ratings(np.array(list("abcdef")), own_prompt.image_id, np.array(list("uvwxyz")), own_prompt.score)
-    with pytest.raises(EstimateError):
-        Stack((UserMean(), Population(bias=True))).fit(apart, world.design, np.random.default_rng(0))
+    alone = replace(r, prompt_id=np.char.add("of ", r.user_id))
+    with pytest.raises(EstimateError, match="inside and outside the folds"):
+        Stack((UserMean(), second), folds=4, tested=2).fit(alone, world.design, np.random.default_rng(0))
+
+
+def test_a_study_gets_factors_by_its_size(world: PaperWorld) -> None:
+    recipe, r = SizedSlopes(), world.training()
+    assert len(r.users()) == 19
+    assert [recipe.factors_for(r, columns) for columns in (6, 60, 120)] == [1, 1, 0]
+    assert replace(recipe, people_a_factor=4).factors_for(r, 6) == 4
+    assert replace(recipe, people_a_factor=1).factors_for(r, 6) == 6
+    with pytest.raises(UserError, match="factors -1"):
+        SizedSlopes(factors=-1)
+    fitted = recipe.fit(r, world.design, np.random.default_rng(0))
+    plain = EBSlopes(factors=1).fit(r, world.design, np.random.default_rng(0))
+    np.testing.assert_array_equal(fitted.predict_population(world.design.matrix).mean,
+                                  plain.predict_population(world.design.matrix).mean)  # fmt: skip
+    assert (fitted.name, fitted.settings["factors"]) == ("eb_factors", 1)
+
+
+@pytest.mark.parametrize(("n_users", "n_rated"), [(12, 25), (20, 12), (30, 45)])
+def test_slopes_to_size_can_be_fitted_where_factors_cannot(n_users: int, n_rated: int) -> None:
+    small = make_world(np.random.default_rng(0), n_users=n_users, n_images=120, n_rated=n_rated)
+    design = FeatureMap.fit(small.features).transform(small.features)
+    fitted = SizedSlopes().fit(small.ratings, design, np.random.default_rng(0))
+    assert fitted.settings["factors"] == 0  # 48 columns
+    test = design.matrix[:50]
+    assert np.isfinite(fitted.predict([str(fitted.user_ids[0])] * 50, test).mean).all()
