@@ -46,7 +46,7 @@ class TrainMember:
 
     device: str = "cpu"
     name: str = "train_member"
-    version: int = 1
+    version: int = 2
     batch_size: int = 1
     _store: Store | None = field(default=None, repr=False)
     _loaded: tuple[str, TrainingSet] | None = field(default=None, repr=False)
