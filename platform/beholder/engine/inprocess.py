@@ -167,8 +167,8 @@ def _alone(stage: Stage, batch: Sequence[Keyed], proved: bool, what: str, trace:
     outcomes: list[Outcome] = []
     greedy = []
     for keyed in batch:
-        release()
         if len(batch) > 1:
+            release()
             try:
                 outcomes += run_batch(stage, [keyed], proved=False)
                 continue
