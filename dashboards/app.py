@@ -15,7 +15,7 @@ import streamlit as st
 
 import layout
 import loaders
-from beholder.errors import StoreError
+from beholder.errors import StorageError, StoreError
 from beholder.store import Store
 
 HERE = Path(__file__).parent
@@ -36,14 +36,14 @@ PAGES = {
 def arguments() -> argparse.Namespace:
     """The command line after `--`."""
     parser = argparse.ArgumentParser(prog="dashboards/app.py", description="Dashboards on a store.")
-    parser.add_argument("--store", default="store", help="folder that the jobs wrote to (%(default)s)")
+    parser.add_argument("--store", default="store", help="folder or s3://BUCKET/PREFIX of the jobs (%(default)s)")
     return parser.parse_args()
 
 
 def sidebar(store: Store) -> None:
     """Whose numbers these are."""
     with st.sidebar:
-        st.caption(f"Store `{store.root.name}` · plan `{loaders.plan_name(store) or 'none yet'}`")
+        st.caption(f"Store `{store.url.rpartition('/')[2]}` · plan `{loaders.plan_name(store) or 'none yet'}`")
         if loaders.is_simulated(store):
             st.badge("simulated people", icon=":material/smart_toy:", color="orange")
             st.caption("Their true taste is stored beside their answers.")
@@ -58,6 +58,9 @@ except StoreError as error:
     st.error(f"{error}. Make one with `make demo`, or give another: `-- --store FOLDER`.", icon=":material/folder_off:")
     st.stop()
 layout.start_page(opened)
-sidebar(opened)
-page.run()
-layout.foot()
+try:
+    sidebar(opened)
+    page.run()
+    layout.foot()
+except StorageError as error:  # a bucket that does not answer any more
+    st.error(f"{error}.", icon=":material/cloud_off:")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, TypeVar
 
 import pandas as pd
@@ -33,9 +32,9 @@ def current_store() -> Store:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _read(root: str, name: str, digest: str, written_ns: int) -> pd.DataFrame:
+def _read(url: str, name: str, digest: str, written: str) -> pd.DataFrame:
     """A table by its content; digest and time are what makes two calls differ."""
-    return Store(root).read_table(name)
+    return loaders.open_store(url).read_table(name)
 
 
 def table(name: str) -> pd.DataFrame | None:
@@ -45,7 +44,7 @@ def table(name: str) -> pd.DataFrame | None:
     if version is None:
         return None
     st.session_state[USED][name] = version.digest
-    return _read(str(store.root), name, version.digest, version.written_ns)
+    return _read(store.url, name, version.digest, version.written)
 
 
 def tables(*names: str) -> list[pd.DataFrame] | None:
@@ -61,7 +60,7 @@ def tables(*names: str) -> list[pd.DataFrame] | None:
 def version(name: str) -> str:
     """What cached results that are made from a table are kept under."""
     found = loaders.version_of(current_store(), name)
-    return f"{found.digest}-{found.written_ns}" if found else ""
+    return f"{found.digest}-{found.written}" if found else ""
 
 
 def choose_data() -> str:
@@ -147,9 +146,9 @@ def warn(texts: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image of the store with what is written under it."""
+    """An image of the store (its path there) with what is written under it."""
 
-    path: Path
+    path: str
     title: str
     text: str
     note: str = ""
@@ -161,9 +160,9 @@ def pictures(items: Sequence[Picture], columns: int) -> None:
     for start in range(0, len(items), columns):
         for place, item in zip(st.columns(columns, gap="medium"), items[start : start + columns], strict=False):
             with place:
-                if item.path.exists():
-                    st.image(item.path, width="stretch", alt=f"{item.title}: {item.text}")
-                else:
+                try:
+                    st.image(current_store().read(item.path), width="stretch", alt=f"{item.title}: {item.text}")
+                except FileNotFoundError:
                     st.warning("The file is missing.", icon=":material/broken_image:")
                 st.html(_legend(item))
 

@@ -6,7 +6,6 @@ shows an old table for a new one, nor a new one for an old digest.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,48 +58,47 @@ WRITERS = {
 
 DATA_SETS = "evaluate_taste"
 """The job that reads public data sets."""
+PATIENCE = 20.0
+"""Seconds for which a bucket that does not answer is waited for."""
 LEDGER_COLUMNS = ("stage", "key", "status", "error", "attempt", "seconds", "worker", "written_at", "versions")
 
 
 @dataclass(frozen=True)
 class TableVersion:
-    """Which content of a table: its digest, and when its file was replaced (nanoseconds)."""
+    """Which content of a table: its digest, and what changes when its file is replaced."""
 
     name: str
     digest: str
-    written_ns: int
+    written: str
 
 
 def open_store(folder: str | Path) -> Store:
-    """The store in `folder`, which must be there: a dashboard makes none.
+    """The store in a folder or a bucket, which must be there: a dashboard makes none, and waits for none for long.
 
     Raises
     ------
     StoreError
-        If the folder holds no store, or one of another format.
+        If there is no store, one of another format, or a bucket that does not answer.
     """
-    return Store.existing(folder)
+    return Store.existing(folder, patience=PATIENCE)
 
 
 def version_of(store: Store, name: str) -> TableVersion | None:
     """Which content the table has now; None while no job has written both the table and its record."""
     record = store.read_record(f"table-{name}")
-    try:
-        written = store.path(f"tables/{name}.parquet").stat().st_mtime_ns
-    except FileNotFoundError:
-        return None
-    return TableVersion(name, str(record["digest"]), written) if record else None
+    written = store.stamps("tables", f"/{name}.parquet").get(f"tables/{name}.parquet")
+    return TableVersion(name, str(record["digest"]), written) if record and written else None
 
 
 def plan_name(store: Store) -> str | None:
     """Name of the plan that the store's tables were made under; None while there is none."""
-    names = (_json(path).get("plan") for path in _record_files(store, "table-*.json"))
+    names = (record.get("plan") for record in store.read_records("table-").values())
     return next((str(name) for name in names if name), None)
 
 
 def command_for(job: str, store: Store) -> str:
     """What to type so that a job's tables appear."""
-    return f"python jobs/{job}.py --plan jobs/studies/{plan_name(store) or 'demo'}.yaml --store {store.root}"
+    return f"python jobs/{job}.py --plan jobs/studies/{plan_name(store) or 'demo'}.yaml --store {store.url}"
 
 
 def is_simulated(store: Store) -> bool:
@@ -116,7 +114,7 @@ def writer_of(name: str) -> str | None:
 
 def data_sets(store: Store) -> list[str]:
     """What stands before the names of tables, for every set of ratings in the store: "" for the plan's own."""
-    names = {path.stem for path in store.path("tables").glob("*ratings.parquet")} - {"truth_ratings"}
+    names = {name for name in store.tables() if name.endswith("ratings")} - {"truth_ratings"}
     others = sorted(name.removesuffix("ratings") for name in names if name.endswith("_ratings"))
     return ([""] if "ratings" in names or not others else []) + others
 
@@ -142,13 +140,14 @@ def records(store: Store) -> pd.DataFrame:
         table, rows, digest, plan, plan_hash, seed, instruction_set, made_from (names), job, and state: "current";
         "outdated" where an input was written anew since; "no file" where the record outlived the table.
     """
-    known = {path.stem.removeprefix("table-"): _json(path) for path in _record_files(store, "table-*.json")}
-    rows = [_record_row(store, name, record, known) for name, record in known.items()]
+    known = {name.removeprefix("table-"): record for name, record in store.read_records("table-").items()}
+    there = set(store.tables())
+    rows = [_record_row(name, name in there, record, known) for name, record in known.items()]
     columns = ["table", "rows", "digest", "plan", "plan_hash", "seed", "instruction_set", "made_from", "job", "state"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _record_row(store: Store, name: str, record: dict[str, Any], known: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _record_row(name: str, there: bool, record: dict[str, Any], known: dict[str, dict[str, Any]]) -> dict[str, Any]:
     inputs: dict[str, str] = record.get("inputs", {})
     changed = [n for n, digest in inputs.items() if known.get(n, {}).get("digest") != digest]
     state = "outdated" if changed else "current"
@@ -162,24 +161,23 @@ def _record_row(store: Store, name: str, record: dict[str, Any], known: dict[str
         "instruction_set": record.get("instruction_set"),
         "made_from": sorted(inputs),
         "job": writer_of(name),
-        "state": state if store.has_table(name) else "no file",
+        "state": state if there else "no file",
     }
 
 
 def versions(store: Store) -> pd.DataFrame:
     """Software versions in the tables' records: software, version, and which tables were made with it."""
     found: dict[tuple[str, str], list[str]] = {}
-    for path in _record_files(store, "table-*.json"):
-        for software, version in _json(path).get("versions", {}).items():
-            found.setdefault((software, version), []).append(path.stem.removeprefix("table-"))
+    for name, record in store.read_records("table-").items():
+        for software, version in record.get("versions", {}).items():
+            found.setdefault((software, version), []).append(name.removeprefix("table-"))
     rows = [(software, version, len(tables), sorted(tables)) for (software, version), tables in sorted(found.items())]
     return pd.DataFrame(rows, columns=["software", "version", "n_tables", "tables"])
 
 
-def ledger_version(store: Store) -> tuple[tuple[str, int], ...]:
-    """Name and size of every shard: shards only grow, so this changes whenever a row was added."""
-    shards = sorted(store.path("ledger").glob("*/*.jsonl"))
-    return tuple((str(shard.relative_to(store.root)), shard.stat().st_size) for shard in shards)
+def ledger_version(store: Store) -> tuple[tuple[str, str], ...]:
+    """Name and state of every shard: this changes whenever a row was added."""
+    return tuple(store.stamps("ledger", ".jsonl").items())
 
 
 def ledger(store: Store) -> pd.DataFrame:
@@ -196,18 +194,9 @@ def ledger(store: Store) -> pd.DataFrame:
 
 
 def _ledger_rows(store: Store) -> Iterator[list[Any]]:
-    for folder in sorted(p for p in store.path("ledger").glob("*") if p.is_dir()):
-        for row in store.ledger_rows(folder.name):
-            yield [folder.name, *(row.get(name) for name in LEDGER_COLUMNS[1:])]
-
-
-def _record_files(store: Store, pattern: str) -> list[Path]:
-    return sorted(store.path("records").glob(pattern))
-
-
-def _json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
+    for stage in sorted({name.split("/")[1] for name in store.names("ledger", ".jsonl")}):
+        for row in store.ledger_rows(stage):
+            yield [stage, *(row.get(name) for name in LEDGER_COLUMNS[1:])]
 
 
 def runs(store: Store) -> pd.DataFrame:

@@ -13,9 +13,9 @@ from frames import health
 
 
 @st.cache_data(max_entries=4, show_spinner="Reading the ledger …")
-def ledger(root: str, shards: tuple[tuple[str, int], ...]) -> pd.DataFrame:
-    """Cached by the sizes of the shards, which only grow."""
-    return loaders.ledger(loaders.open_store(root))
+def ledger(url: str, shards: tuple[tuple[str, str], ...]) -> pd.DataFrame:
+    """Cached by the state of the shards."""
+    return loaders.ledger(loaders.open_store(url))
 
 
 def runs() -> None:
@@ -46,7 +46,7 @@ def run_table() -> None:
 def stages() -> None:
     """Items by stage, done and failed."""
     store = layout.current_store()
-    rows = ledger(str(store.root), loaders.ledger_version(store))
+    rows = ledger(store.url, loaders.ledger_version(store))
     if rows.empty:
         st.info(
             f"The ledger is empty: no stage has run.\n```sh\n{loaders.command_for('generate', store)}\n```",

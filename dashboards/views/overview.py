@@ -18,6 +18,7 @@ COUNTED = (
     ("steered_images", "Steered images"),
     ("votes", "Votes"),
 )
+REPORT = "report/report.html"
 
 
 def counts() -> None:
@@ -126,11 +127,11 @@ def trust() -> None:
 
 def report() -> None:
     """The whole analysis on one page, where the job has written it."""
-    page = layout.current_store().path("report/report.html")
-    if page.is_file():
+    store = layout.current_store()
+    if store.exists(REPORT):
         st.download_button(
             "The full report (HTML)",
-            page.read_bytes(),
+            store.read(REPORT),
             file_name="report.html",
             mime="text/html",
             on_click="ignore",

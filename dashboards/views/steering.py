@@ -50,7 +50,7 @@ def comparison(images: pd.DataFrame, person: str, other: str, prompt_id: str) ->
     own = next((shown.image_id for shown in every if shown.condition == "own"), None)
     pictures = [
         layout.Picture(
-            layout.current_store().path(shown.path),
+            shown.path,
             titles[shown.condition],
             shown.prompt,
             _notes(
@@ -80,9 +80,8 @@ def _notes(hoped: float | None, same: bool, voted: str | None) -> str:
 
 def runs(steered: pd.DataFrame, person: str, other: str, prompt_id: str) -> None:
     """Own pictures of two people, each from independent searches."""
-    store = layout.current_store()
     pictures = [
-        layout.Picture(store.path(shown.path), f"{name}, search {run}", shown.prompt, highlight=name == person)
+        layout.Picture(shown.path, f"{name}, search {run}", shown.prompt, highlight=name == person)
         for name in dict.fromkeys((person, other))
         for run, shown in steering.own_runs(steered, name, prompt_id).items()
     ]

@@ -126,10 +126,10 @@ def splitting(ratings: pd.DataFrame, images: pd.DataFrame) -> None:
 
 
 def _picture(row: pd.Series) -> layout.Picture:
-    path = layout.current_store().path(str(row["path"]))
     text = f"spread {row['spread']:.2f}, mean {row['mean']:+.2f}"
     name = str(row["image_id"])
-    return layout.Picture(path, name[:8] if _is_key(name) else name, text, words.count(row["raters"], "rater"))
+    title = name[:8] if _is_key(name) else name
+    return layout.Picture(str(row["path"]), title, text, words.count(row["raters"], "rater"))
 
 
 def _is_key(name: str) -> bool:

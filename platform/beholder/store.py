@@ -86,7 +86,7 @@ class Store:
             raise StorageError(f"cannot read {self.url}: {error.strerror}", remedy="choose another --store") from error
 
     @classmethod
-    def existing(cls, root: str | os.PathLike[str]) -> Store:
+    def existing(cls, root: str | os.PathLike[str], *, patience: float = PATIENCE) -> Store:
         """A store that is there already; nothing is made.
 
         Raises
@@ -94,9 +94,9 @@ class Store:
         StoreError
             If there is no store.
         """
-        if not storage_of(root).exists(MARKER):
+        if not storage_of(root, patience).exists(MARKER):
             raise StoreError(f"{root} is no store", "a folder with store.json", "give the --store of a job that ran")
-        return cls(root)
+        return cls(root, patience=patience)
 
     @property
     def url(self) -> str:
@@ -162,6 +162,10 @@ class Store:
     def names(self, folder: str, suffix: str = "") -> list[str]:
         """Files below a folder of the store that end so, relative to the store, sorted."""
         return self.storage.names(folder, suffix)
+
+    def stamps(self, folder: str, suffix: str = "") -> dict[str, str]:
+        """The same files, each with a text that changes when it is written anew."""
+        return self.storage.stamps(folder, suffix)
 
     def write_file(self, relative: str, data: bytes) -> None:
         """Write or replace any other file of the store (a report, a model); a reader sees the old or the new one."""
@@ -248,7 +252,10 @@ class Store:
     def read_records(self, prefix: str = "") -> dict[str, dict[str, Any]]:
         """All records whose names begin so, sorted by name."""
         names = self.records(prefix)
-        found = self.storage.read_many([f"records/{name}.json" for name in names])
+        try:
+            found = list(self.storage.read_many([f"records/{name}.json" for name in names]))
+        except FileNotFoundError:  # withdrawn since they were listed
+            return self.read_records(prefix)
         return {name: json.loads(text) for name, text in zip(names, found, strict=True)}
 
     def delete_record(self, name: str) -> None:

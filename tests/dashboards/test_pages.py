@@ -19,7 +19,7 @@ def open_page(monkeypatch):
     """Opens a page of the app on a store, as `streamlit run dashboards/app.py -- --store …` does."""
 
     def opened(store, page, **query):
-        monkeypatch.setattr(sys, "argv", [str(APP), "--store", str(store.root)])
+        monkeypatch.setattr(sys, "argv", [str(APP), "--store", store.url])
         app = AppTest.from_file(str(APP), default_timeout=PATIENCE)
         app.switch_page(f"views/{page}.py")
         for name, value in query.items():
@@ -75,7 +75,7 @@ def test_a_table_that_is_missing_takes_no_page_with_it(copied, open_page, page, 
 
 def test_a_folder_that_is_no_store_is_told_without_a_traceback(tmp_path, open_page):
     class Nowhere:
-        root = tmp_path / "nowhere"
+        url = str(tmp_path / "nowhere")
 
     app = open_page(Nowhere, "overview")
     assert not app.exception
