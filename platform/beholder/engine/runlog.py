@@ -267,7 +267,11 @@ class RunLog:
             ended = "failed"
         text = " ".join(f"{kind.__name__}: {error}".split())[:300] if kind and ended == "failed" else None
         self._change(state=ended, error=text)
-        self._write(force=True)
+        try:
+            self._write(force=True)
+        except StorageError:  # what ended the run is told, not this
+            if error is None:
+                raise
 
     @contextmanager
     def stage(self, label: str, total: int, done: int, failed: int) -> Generator[Advance, None, None]:
