@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,19 @@ if HERE not in sys.path:
     sys.path.insert(0, HERE)
 
 
+BUSY = {"RAY_memory_monitor_refresh_ms": "0", "RAY_worker_register_timeout_seconds": "600"}
+"""Lets no worker be killed because others on the machine take its memory, or its time while it starts."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def only_new_garbage() -> Iterator[None]:
+    """Spare the engine, which collects garbage where memory ran out, half a second a time for all that is loaded."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def ray_address() -> Iterator[str]:
     """One private Ray for all tests; its workers find the tests' stages by PYTHONPATH."""
@@ -26,6 +40,8 @@ def ray_address() -> Iterator[str]:
         for variable in ("RAY_AUTH_MODE", "RAY_ADDRESS"):
             patch.delenv(variable, raising=False)
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH")])))
+        for variable, value in BUSY.items():
+            patch.setenv(variable, value)
         connect(None, 2)
         import ray
 
