@@ -25,10 +25,13 @@ class EngineTrainer:
     context : Context
     label : str
         What the run calls it.
+    processes : int
+        So many workers train each network together, in place of one.
     """
 
     context: Context
     label: str
+    processes: int = 1
 
     def __call__(self, data: TrainingSet, network: Network, training: Training, draws: Sequence[Draw]) -> list[Member]:
         """The members, in the order of the draws.
@@ -40,7 +43,7 @@ class EngineTrainer:
         """
         from beholder.taste.member_stage import TrainMember, read_member, write_training_set
 
-        store, stage = self.context.store, TrainMember(training.device)
+        store, stage = self.context.store, TrainMember(training.device, self.processes)
         items = stage.items(write_training_set(store, data), network, training, draws)
         run = self.context.run_stage(stage, items, self.label)
         bad = [row for row in run.rows if row["status"] == "failed"]

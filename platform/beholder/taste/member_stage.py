@@ -17,10 +17,11 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from beholder.errors import StoreError
+from beholder.errors import EngineError, StoreError
 from beholder.store import Store
 from beholder.taste.base import TasteModel
 from beholder.taste.fusion import Fusion
+from beholder.taste.group import ALONE, Group
 from beholder.taste.mlp import MLP
 from beholder.taste.network_files import network_of
 from beholder.taste.network_fit import Draw, Trainer
@@ -41,19 +42,27 @@ class TrainMember:
     Attributes
     ----------
     device : str
-        Where torch trains. On a GPU, each worker has one for itself.
+        Where torch trains. On a GPU, each process has one for itself.
+    processes : int
+        So many share the batches of one network.
     """
 
     device: str = "cpu"
+    processes: int = 1
     name: str = "train_member"
     version: int = 2
     batch_size: int = 1
     _store: Store | None = field(default=None, repr=False)
+    _group: Group = field(default=ALONE, repr=False)
     _loaded: tuple[str, TrainingSet] | None = field(default=None, repr=False)
 
     def identity(self) -> Mapping[str, Any]:
-        """Device and torch's version; everything else is the item's."""
-        return {"device": self.device, "torch": metadata.version("torch")}
+        """Device, processes and torch's version; everything else is the item's."""
+        return {"device": self.device, "processes": self.processes, "torch": metadata.version("torch")}
+
+    def join(self, group: Group) -> None:
+        """Share what is trained from now on with these processes."""
+        self._group = group
 
     def setup(self, store: Store) -> None:
         """Nothing is loaded before the first item says what."""
@@ -73,18 +82,24 @@ class TrainMember:
     def _train(self, item: Item) -> dict[str, Any]:
         if self._store is None:
             raise RuntimeError("setup was not called")
+        if self._group.size != self.processes:
+            raise EngineError(
+                f"{self.processes} processes for a network, and {self._group.size} here",
+                remedy="leave out --in-process",
+            )
         if self._loaded is None or self._loaded[0] != item["data"]:
             self._loaded = item["data"], read_training_set(self._store, item["data"])
-        training = Training(**item["training"])
-        member = train_one(self._loaded[1], network_of(item["network"]), training, item["seed"], item["fold"])
+        training, network = Training(**item["training"]), network_of(item["network"])
+        member = train_one(self._loaded[1], network, training, item["seed"], item["fold"], self._group)
         data = pack_member(member)
         path = f"members/{item['_key'][:2]}/{item['_key']}.safetensors"
-        self._store.write_file(path, data)
+        if self._group.rank == 0:
+            self._store.write_file(path, data)
         return {"path": path, "sha256": hashlib.sha256(data).hexdigest(), "losses": list(member.losses)}
 
     def __getstate__(self) -> dict[str, Any]:
         """Settings only: a worker loads its own data."""
-        return {**vars(self), "_store": None, "_loaded": None}
+        return {**vars(self), "_store": None, "_group": ALONE, "_loaded": None}
 
 
 def trained_by(model: TasteModel, trainer: Trainer) -> TasteModel:

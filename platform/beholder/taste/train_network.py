@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from beholder.errors import EstimateError, UserError
 from beholder.taste.base import Indices
+from beholder.taste.group import ALONE, Group, part_of
 from beholder.taste.nets import Dropout, one_thread
 from beholder.taste.networks import Network, Persons, Shape, Training
 from beholder.taste.training_set import Singles, TrainingSet
@@ -57,7 +58,9 @@ class Member:
     losses: tuple[float, ...]
 
 
-def train_one(data: TrainingSet, network: Network, training: Training, seed: Sequence[int], fold: int) -> Member:
+def train_one(
+    data: TrainingSet, network: Network, training: Training, seed: Sequence[int], fold: int, group: Group = ALONE
+) -> Member:
     """Train one network of an ensemble; members can be trained anywhere, in any order.
 
     Parameters
@@ -69,10 +72,14 @@ def train_one(data: TrainingSet, network: Network, training: Training, seed: Seq
         Everything random is drawn from it: the same bits on a CPU, whatever else runs.
     fold : int
         Fold of `data.folds` that is held out.
+    group : Group
+        Processes that train it together, each called with the same arguments: every one takes the ratings of some
+        users of a batch. Without dropout the network is that of one process up to rounding; with it, what is dropped is
+        drawn from a stream of each process.
     """
     mine = data.levelled_without(fold)
     with one_thread():
-        member = _Run(mine, network, training, seed, fold).run()
+        member = _Run(mine, network, training, seed, fold, group).run()
     scale = data.scaling.scale[data.told.dataset]
     lower = ((data.levels - mine.levels) / scale)[data.who[member.held_out]]
     return replace(member, predicted=(member.predicted - lower).astype(np.float32))
@@ -81,14 +88,16 @@ def train_one(data: TrainingSet, network: Network, training: Training, seed: Seq
 class _Run:
     """The state of one training."""
 
-    def __init__(self, data: TrainingSet, network: Network, training: Training, seed: Sequence[int], fold: int) -> None:
+    def __init__(
+        self, data: TrainingSet, network: Network, training: Training, seed: Sequence[int], fold: int, group: Group
+    ) -> None:
         import torch
 
-        self.data, self.network, self.training = data, network, training
+        self.data, self.network, self.training, self.group = data, network, training, group
         self.rng = np.random.default_rng(list(seed))
         self.device = torch.device(training.device)
         start = torch.Generator().manual_seed(int(self.rng.integers(2**62)))
-        self.generator = torch.Generator(self.device).manual_seed(int(self.rng.integers(2**62)))
+        self.generator = torch.Generator(self.device).manual_seed(int(self.rng.integers(2**62)) + group.rank)
         shape = Shape.of(data.block_sizes, data.vocabulary)
         params = network.start(shape, start)
         n_users = len(data.user_ids)
@@ -114,7 +123,8 @@ class _Run:
                 for group in optimiser.param_groups:
                     group["lr"] = rate
                 optimiser.zero_grad(set_to_none=True)
-                self._loss(rows, images).backward()
+                self._part(rows, images).backward()
+                self.group.add([p.grad for p in self.params.values() if p.grad is not None])
                 optimiser.step()
                 steps += 1
             predicted = self._validate()
@@ -139,8 +149,19 @@ class _Run:
         ]
         return torch.optim.AdamW(groups, lr=self.training.rate, fused=True)
 
-    def _loss(self, rows: Indices, images: Indices) -> torch.Tensor:
-        """Loss of one batch: `rows` are sorted by user."""
+    def _part(self, rows: Indices, images: Indices) -> torch.Tensor:
+        """The part of a batch's loss that falls to this process; the parts add up to the whole."""
+        if self.group.size == 1:
+            return self._loss(rows, images)
+        mine = rows[part_of(self.group, self.data.who[rows])]
+        pairs, mine_of_them = (ranked_pairs(self.data.target[some], self.data.who[some]) for some in (rows, mine))
+        shares = len(mine) / len(rows), mine_of_them / max(1, pairs)
+        # Who has nothing to do computes something that counts nothing, so that all have the same gradients to add.
+        some = mine if len(mine) else rows
+        return self._loss(some, np.unique(self.data.which[some]), shares)
+
+    def _loss(self, rows: Indices, images: Indices, shares: tuple[float, float] = (1.0, 1.0)) -> torch.Tensor:
+        """Loss of one batch, whose `rows` are sorted by user, with weights of its ratings and of its pairs."""
         import torch
 
         users, who = np.unique(self.data.who[rows], return_inverse=True)
@@ -150,9 +171,9 @@ class _Run:
         index = [torch.from_numpy(i).to(self.device) for i in (which, who)]
         found = self.network.score(self.params, seen, people, index[0], index[1], self.dropout)
         target = self.target[rows]
-        loss = torch.mean((found - target) ** 2)
+        loss = shares[0] * torch.mean((found - target) ** 2)
         if self.training.ranking:
-            loss = loss + self.training.ranking * ranking_loss(found, target, index[1])
+            loss = loss + self.training.ranking * shares[1] * ranking_loss(found, target, index[1])
         return loss
 
     def _persons(self, users: Indices) -> Persons:
@@ -177,13 +198,16 @@ class _Run:
         with torch.no_grad():
             persons = Persons(self.params["users"], *self.told)
             people = self.network.people(self.params, persons, nothing)
-            found = []
-            for rows in np.array_split(self.held_out, max(1, len(self.held_out) // 2000)):
+            found = self.target.new_zeros(len(self.held_out))
+            parts = np.array_split(np.arange(len(self.held_out)), max(self.group.size, len(self.held_out) // 2000))
+            for places in parts[self.group.rank :: self.group.size]:
+                rows = self.held_out[places]
                 images, which = np.unique(self.data.which[rows], return_inverse=True)
                 seen = self.network.images(self.params, self.images[images], nothing)
                 index = [torch.from_numpy(i).to(self.device) for i in (which, self.data.who[rows])]
-                found.append(self.network.score(self.params, seen, people, index[0], index[1], nothing))
-        return torch.cat(found)
+                found[places] = self.network.score(self.params, seen, people, index[0], index[1], nothing)
+            self.group.add([found])
+        return found
 
 
 class _Drawer:
@@ -250,6 +274,12 @@ def ranking_loss(found: torch.Tensor, target: torch.Tensor, who: torch.Tensor) -
         total = total + torch.sum(torch.nn.functional.softplus(-PAIR_SLOPE * margin) * sign.abs())
         pairs = pairs + sign.abs().sum()
     return total / pairs.clamp(min=1.0)
+
+
+def ranked_pairs(target: Singles, who: Indices) -> int:
+    """How many pairs `ranking_loss` counts."""
+    each = [(target[k:] != target[:-k]) & (who[k:] == who[:-k]) for k in (1, 2) if len(who) > k]
+    return int(sum(np.count_nonzero(pairs) for pairs in each))
 
 
 def _units(codes: NDArray[Any]) -> tuple[Indices, Indices, Indices]:

@@ -109,6 +109,13 @@ def test_the_stage_trains_what_a_call_trains(data: TrainingSet, tmp_path: Path, 
         assert_same(unpack_member(pack_member(member)), member)
 
 
+def test_a_version_gives_the_losses_it_has_always_given(data: TrainingSet) -> None:
+    """Of the first epochs of one member. Where they change on purpose, `TrainMember.version` is raised too."""
+    assert TrainMember.version == 1
+    losses = in_turn(data, SMALL, QUICK, DRAWS[:1])[0].losses
+    np.testing.assert_allclose(losses, (1.1774385, 1.1751029), rtol=1e-4)
+
+
 def test_an_ensemble_of_the_engine_is_the_one_trained_in_turn(world: PaperWorld, tmp_path: Path) -> None:
     recipe = Fusion(SMALL, QUICK)
     plain = recipe.fit(world.training(), world.design, np.random.default_rng(3), world.people)
