@@ -23,13 +23,18 @@ PAGES = {
     "Results": [
         st.Page("views/overview.py", title="Overview", icon=":material/visibility:", default=True),
         st.Page("views/ladder.py", title="Reward models", icon=":material/stairs:"),
+        st.Page("views/adds.py", title="What inputs add", icon=":material/add_chart:"),
+        st.Page("views/newcomers.py", title="Newcomers", icon=":material/person_add:"),
         st.Page("views/steering.py", title="Steering", icon=":material/explore:"),
     ],
     "Data": [
         st.Page("views/taste.py", title="Taste", icon=":material/diversity_3:"),
         st.Page("views/study.py", title="Blind study", icon=":material/how_to_vote:"),
     ],
-    "Trust": [st.Page("views/health.py", title="Run health", icon=":material/monitor_heart:")],
+    "Trust": [
+        st.Page("views/checks.py", title="Model checks", icon=":material/fact_check:"),
+        st.Page("views/health.py", title="Run health", icon=":material/monitor_heart:"),
+    ],
 }
 
 

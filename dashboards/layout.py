@@ -63,20 +63,27 @@ def version(name: str) -> str:
     return f"{found.digest}-{found.written}" if found else ""
 
 
-def choose_data() -> str:
-    """Which ratings a page is about, where the store holds several: what stands before the names of their tables."""
-    found = loaders.data_sets(current_store())
+def choose_data(*, released: bool = False) -> str:
+    """Which ratings a page is about, where the store holds several: what stands before the names of their tables.
+
+    `released` offers what was evaluated on a release's own splits, too.
+    """
+    found = (loaders.evaluations if released else loaders.data_sets)(current_store())
     if len(found) == 1:
         return found[0]
-    names = {data: data.rstrip("_").replace("_", " ") or "this study" for data in found}
-    return choose("Data", found, "data", name=names.__getitem__)
+    return choose("Data", found, "data", name=_data_name)
+
+
+def _data_name(data: str) -> str:
+    own = data.removesuffix(loaders.RELEASE)
+    name = own.rstrip("_").replace("_", " ") or "this study"
+    return name if own == data else f"{name}, release's splits"
 
 
 def say_missing(names: Sequence[str]) -> None:
     """Which tables are not there yet, and the command that writes each."""
     store = current_store()
-    jobs = list(dict.fromkeys(job for name in names if (job := loaders.writer_of(name))))
-    commands = "\n".join(loaders.command_for(job, store) for job in jobs)
+    commands = "\n".join(dict.fromkeys(said for name in names if (said := loaders.command_of(name, store))))
     noun = "table" if len(names) == 1 else "tables"
     listed = ", ".join(f"`{name}`" for name in names)
     st.info(
@@ -136,6 +143,14 @@ def show(chart: Chart, alt: str, caption: str, numbers: pd.DataFrame | None = No
     if numbers is not None:
         with st.expander("The numbers", icon=":material/table_rows:"):
             st.dataframe(numbers, hide_index=True)
+
+
+def notes(table: pd.DataFrame) -> None:
+    """Estimands, what was left out and what to know, as the evaluation wrote them."""
+    with st.expander("What to know about these numbers", icon=":material/info:"):
+        for about, rows in table.groupby("about", sort=False):
+            st.markdown(f"**{words.sentence_case(str(about))}**")
+            st.markdown("\n".join(f"* {note}" for note in rows["note"]))
 
 
 def warn(texts: Sequence[str]) -> None:

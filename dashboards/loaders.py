@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from beholder.engine.runlog import run_states, utc_now
+from beholder.engine.runlog import StageState, run_states, utc_now
 from beholder.store import Store
 
 WRITERS = {
@@ -38,6 +38,9 @@ WRITERS = {
     "ablation_adds": "ablation",
     "ablation_gap": "ablation",
     "ablation_spread": "ablation",
+    "token_effects": "ablation",
+    "newcomers": "newcomers",
+    "newcomers_chosen": "newcomers",
     "trained": "train_taste",
     "trained_differences": "train_taste",
     "search_trace": "steer",
@@ -56,8 +59,12 @@ WRITERS = {
 }
 """The job that writes each table."""
 
+READS_DATA = {"newcomers": "--dataset {name}", "ablation": "--data FOLDER --reader NAME"}
+"""How a job is told of a public data set."""
 DATA_SETS = "evaluate_taste"
-"""The job that reads public data sets."""
+"""The job that reads public data sets and makes what no other job makes of them."""
+RELEASE = "release_"
+"""Before the names of tables of a release's own splits."""
 PATIENCE = 20.0
 """Seconds for which a bucket that does not answer is waited for."""
 LEDGER_COLUMNS = ("stage", "key", "status", "error", "attempt", "seconds", "worker", "written_at", "versions")
@@ -108,8 +115,28 @@ def is_simulated(store: Store) -> bool:
 
 def writer_of(name: str) -> str | None:
     """The job that writes a table; those of a public data set carry its name before theirs."""
-    of_data_set = any(name.endswith(f"_{table}") for table in WRITERS)
-    return WRITERS.get(name, DATA_SETS if of_data_set else None)
+    if name in WRITERS:
+        return WRITERS[name]
+    table = _ending(name)
+    return None if table is None else WRITERS[table] if WRITERS[table] in READS_DATA else DATA_SETS
+
+
+def command_of(name: str, store: Store) -> str | None:
+    """What to type so that a table appears; None where no job writes it."""
+    job, table = writer_of(name), _ending(name)
+    if job is None or table is None:
+        return None
+    command, data = command_for(job, store), name.removesuffix(table)
+    released = data.endswith(RELEASE)
+    data = data.removesuffix(RELEASE).rstrip("_")
+    told = READS_DATA.get(job, "--data FOLDER --reader NAME").format(name=data) if data else ""
+    return " ".join(part for part in (command, told, "--split release" if released else "") if part)
+
+
+def _ending(name: str) -> str | None:
+    """The longest known table a name ends with."""
+    found = [table for table in WRITERS if name == table or name.endswith(f"_{table}")]
+    return max(found, key=len, default=None)
 
 
 def data_sets(store: Store) -> list[str]:
@@ -117,6 +144,14 @@ def data_sets(store: Store) -> list[str]:
     names = {name for name in store.tables() if name.endswith("ratings")} - {"truth_ratings"}
     others = sorted(name.removesuffix("ratings") for name in names if name.endswith("_ratings"))
     return ([""] if "ratings" in names or not others else []) + others
+
+
+def evaluations(store: Store) -> list[str]:
+    """As `data_sets`, with what a release's own splits say after each; that of the plan's own is "release_"."""
+    found = []
+    for data in data_sets(store):
+        found += [data] + ([f"{data}{RELEASE}"] if store.has_table(f"{data}{RELEASE}ladder") else [])
+    return found
 
 
 def images_of(store: Store, data: str) -> str:
@@ -200,26 +235,49 @@ def _ledger_rows(store: Store) -> Iterator[list[Any]]:
 
 
 def runs(store: Store) -> pd.DataFrame:
-    """Every run: run, state, attempt, started (UTC), stage (the last), done, failed, error."""
-    columns = ["run", "state", "attempt", "started", "stage", "done", "failed", "error"]
+    """Every run: run, state, attempt, started (UTC), stage (the last), done, failed, cost, heard, machine, error.
+
+    `cost` adds up the stages that know theirs; `heard` is when the run last told of itself (UTC).
+    """
+    columns = ["run", "state", "attempt", "started", "stage", "done", "failed", "cost", "heard", "machine", "error"]
     rows = []
     for run in run_states(store, utc_now()):
         done, failed = sum(stage.done for stage in run.stages), sum(stage.failed for stage in run.stages)
         label = run.stages[-1].label if run.stages else None
-        started = pd.Timestamp(run.started_at).tz_convert(None)
-        rows.append([run.run_id, run.state, run.attempt, started, label, done, failed, run.error])
+        costs = [stage.cost for stage in run.stages if stage.cost is not None]
+        started, heard = (pd.Timestamp(time).tz_convert(None) for time in (run.started_at, run.heartbeat))
+        counted = [done, failed, sum(costs) if costs else float("nan")]
+        rows.append([run.run_id, run.state, run.attempt, started, label, *counted, heard, run.host, run.error])
     return pd.DataFrame(rows, columns=columns)
 
 
-def stages_at_work(store: Store) -> pd.DataFrame:
-    """Stages of runs at work: run, stage, share (of items with a result or set aside; NaN for a step), done, of,
-    failed, a_second, seconds_left.
+def stages_of_runs(store: Store) -> pd.DataFrame:
+    """Every stage of every run, in their order.
+
+    Returns
+    -------
+    DataFrame
+        run, state, stage, of (items; NaN for a step without), found (in the ledger at the start), done, failed, left,
+        share (of items with a result or set aside), workers (at work now), a_second, seconds, seconds_left, idle (share
+        of the workers' time without a batch), cost (of this attempt), at_work, stalled (why nothing comes, and what to
+        do). What is not known is NaN or None.
     """
-    columns = ["run", "stage", "share", "done", "of", "failed", "a_second", "seconds_left"]
+    columns = ["run", "state", "stage", "of", "found", "done", "failed", "left", "share", "workers", "a_second"]
+    columns += ["seconds", "seconds_left", "idle", "cost", "at_work", "stalled"]
     rows = []
     for run in run_states(store, utc_now()):
-        for stage in run.stages if run.state in ("running", "paused") else ():
-            share = (stage.done + stage.failed) / stage.total if stage.total else float("nan")
-            pace = [round(stage.rate, 2), round(stage.seconds_left, 0)]
-            rows.append([run.run_id, stage.label, share, stage.done, stage.total, stage.failed, *pace])
-    return pd.DataFrame(rows, columns=columns)
+        alive = run.state in ("running", "paused")
+        rows += [[run.run_id, run.state, *_stage_row(stage, alive)] for stage in run.stages]
+    frame = pd.DataFrame(rows, columns=columns)
+    numbers = ["of", "left", "share", "a_second", "seconds", "seconds_left", "idle", "cost"]
+    return frame.astype(dict.fromkeys(numbers, "float64"))
+
+
+def _stage_row(stage: StageState, alive: bool) -> list[Any]:
+    missing, at_work = float("nan"), alive and not stage.ended
+    gone = stage.done + stage.failed
+    left, share = (missing, missing) if stage.total is None else (stage.total - gone, gone / max(stage.total, 1))
+    found = [stage.label, missing if stage.total is None else stage.total, stage.found, stage.done, stage.failed]
+    pace = [stage.workers if at_work else 0, stage.rate, stage.seconds, stage.seconds_left if at_work else missing]
+    spent = [missing if value is None else value for value in (stage.idle, stage.cost)]
+    return [*found, left, share, *pace, *spent, at_work, stage.stalled if at_work else None]

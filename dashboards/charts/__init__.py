@@ -6,6 +6,7 @@ Points carry the estimate, thick lines its interval; a dashed rule marks what no
 from charts.estimates import intervals
 from charts.look import ACCENT, GREY, INK, OCHRE, TEAL, Chart
 from charts.models import curve_line, outcomes, tie_curve
+from charts.newcomers import by_shown, sweep_grid
 from charts.raters import agreement_matrix, histogram, rater_heatmap, scatter_repeats, stacked_share
 from charts.runs import candidates, gain_by_round, stage_bars
 from charts.study import pace, rates_strip, side_bars, time_histogram
@@ -18,6 +19,7 @@ __all__ = [
     "TEAL",
     "Chart",
     "agreement_matrix",
+    "by_shown",
     "candidates",
     "curve_line",
     "gain_by_round",
@@ -31,6 +33,7 @@ __all__ = [
     "side_bars",
     "stacked_share",
     "stage_bars",
+    "sweep_grid",
     "tie_curve",
     "time_histogram",
 ]

@@ -44,11 +44,12 @@ def intervals(
         Column of a value to compare with, and how it is drawn: a diamond (a planted value) or a stroke (a ceiling).
     """
     groups = look.once(frame[colour]) if colour else []
+    columns = look.legend_columns(groups)
     encoding: dict[str, Any] = {"y": look.labels(frame), "color": alt.value(look.INK), "tooltip": _tips(frame, percent)}
     if len(groups) > 1:
-        encoding["color"] = look.coloured(str(colour), groups, look.legend())
+        encoding["color"] = look.coloured(str(colour), groups, look.legend(columns))
         encoding["yOffset"] = alt.YOffset(f"{colour}:N", sort=groups)
-    scale = look.room_for(frame, [*ENDS, mark] if mark else ENDS, percent)
+    scale = look.room_for(frame, [*ENDS, mark] if mark else ENDS, percent, null)
 
     def at(column: str) -> alt.X:
         return look.measure(column, title, percent, scale)
@@ -64,8 +65,9 @@ def intervals(
     if mark and frame[mark].notna().any():
         tips = [look.tip_label(), look.tip(mark, mark_title, percent)]
         layers.append(_mark(base, shape).encode(x=at(mark), tooltip=tips))
+    legends = 0 if len(groups) < 2 else len(groups) if columns else 1
     rows = frame["label"].nunique() * max(1.0, 0.7 * len(groups))
-    done: Chart = look.finish(alt.layer(*layers), look.ROW * rows, legends=int(len(groups) > 1))
+    done: Chart = look.finish(alt.layer(*layers), look.ROW * rows, legends=legends)
     return done
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +23,10 @@ AXIS_ROOM, LEGEND_ROOM = 56, 34
 """Pixels that an axis with title, and a row of legend, take: a page fits them into a chart's height."""
 ROW = 34
 """Pixels of a row with a label."""
+LEGEND_LETTERS = 32
+"""Of all entries of a legend in one row."""
+LABEL_LETTERS = 28
+"""Of one line of a row's label."""
 MANY = 60
 """People beyond whom their names no longer fit beside a chart."""
 
@@ -42,14 +49,22 @@ def once(values: Any) -> list[str]:
     return [str(value) for value in dict.fromkeys(values)]
 
 
+def legend_columns(names: Sequence[str]) -> int:
+    """One below the other where they would not fit beside each other in half a page; 0 is a single row."""
+    return 1 if sum(map(len, names)) > LEGEND_LETTERS else 0
+
+
 def legend(columns: int = 0) -> alt.Legend:
     """Above the plot, without a title; `columns` 0 is a single row."""
     return alt.Legend(title=None, orient="top", labelLimit=400, columns=columns, symbolOpacity=1, offset=8)
 
 
 def labels(frame: pd.DataFrame) -> alt.Y:
-    """One row a label, in the order of the frame."""
-    return alt.Y("label:N", sort=once(frame["label"]), title=None, axis=alt.Axis(grid=False, labelOverlap=False))
+    """One row a label, in the order of the frame; long ones in two lines, so that a phone has room for the numbers."""
+    every = once(frame["label"])
+    lines = json.dumps({label: textwrap.wrap(label, LABEL_LETTERS) for label in every}, ensure_ascii=True)
+    axis = alt.Axis(grid=False, labelOverlap=False, labelExpr=f"{lines}[datum.value]", labelLineHeight=14)
+    return alt.Y("label:N", sort=every, title=None, axis=axis)
 
 
 def people(channel: Any, column: str, order: Sequence[str]) -> Any:
@@ -68,15 +83,16 @@ def measure(column: str, title: str, percent: bool, scale: alt.Scale) -> alt.X:
     return alt.X(f"{column}:Q", axis=axis(title, percent), scale=scale)
 
 
-def room_for(frame: pd.DataFrame, columns: Sequence[str], percent: bool) -> alt.Scale:
+def room_for(frame: pd.DataFrame, columns: Sequence[str], percent: bool, also: float | None = None) -> alt.Scale:
     """Just wide enough for the numbers; shares stay inside 0 … 1 however wide the room round them."""
-    values = frame[[column for column in columns if column in frame]].to_numpy(dtype=float)
-    values = values[np.isfinite(values)]
+    values = frame[[column for column in columns if column in frame]].to_numpy(dtype=float).ravel()
+    values = np.append(values[np.isfinite(values)], [] if also is None else [also])
     if not percent or not len(values) or values.min() < 0:
         return alt.Scale(zero=False, nice=True, padding=10)
     low, high = float(values.min()), float(values.max())
     room = 0.05 * (high - low) + 0.01
-    return alt.Scale(zero=False, nice=False, domain=[max(0.0, low - room), min(1.0, high + room)])
+    most = 1.0 if high <= 1 else math.inf  # a ratio of variances may be above 1, a share may not
+    return alt.Scale(zero=False, nice=False, domain=[max(0.0, low - room), min(most, high + room)])
 
 
 def coloured(column: str, values: Sequence[str], key: alt.Legend | None) -> alt.Color:

@@ -50,16 +50,21 @@ def candidates(frame: pd.DataFrame) -> Chart:
     return done
 
 
+OUTCOMES = {"ok": look.TEAL, "done": look.TEAL, "failed": look.ACCENT, "left": look.PALE}
+
+
 def stage_bars(frame: pd.DataFrame) -> Chart:
-    """Items of every stage that are done and that failed."""
-    colours = {"ok": look.TEAL, "failed": look.ACCENT}
+    """Items of every stage that are done, that failed and, of a run, that are left."""
+    there = set(frame["outcome"])
+    colours = {name: colour for name, colour in OUTCOMES.items() if name in there}
+    ranked = frame.assign(rank=frame["outcome"].map({name: k for k, name in enumerate(colours)}))
     scale = alt.Scale(domain=list(colours), range=list(colours.values()))
-    bars = alt.Chart(frame).mark_bar(stroke="white")
+    bars = alt.Chart(ranked).mark_bar(stroke="white")
     drawn = bars.encode(
         x=alt.X("count:Q", title="items"),
         y=look.labels(frame),
         color=alt.Color("outcome:N", scale=scale, sort=list(colours), legend=look.legend()),
-        order=alt.Order("outcome:N", sort="descending"),
+        order=alt.Order("rank:Q"),
         tooltip=[look.tip_label(), "outcome:N", alt.Tooltip("count:Q", title="items")],
     )
     done: Chart = look.finish(drawn, look.ROW * frame["label"].nunique(), legends=1)

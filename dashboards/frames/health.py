@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from words import STAGES, named
+from words import STAGES, duration, named, number, percent
 
 
 def stages(ledger: pd.DataFrame) -> pd.DataFrame:
@@ -51,6 +51,70 @@ def failures(ledger: pd.DataFrame) -> pd.DataFrame:
     groups = rows.groupby(["stage", "error"], dropna=False)
     frame = groups.agg(items=("key", "size"), attempts=("attempt", "max"), key=("key", "first")).reset_index()
     return frame.sort_values("items", ascending=False, ignore_index=True)[columns]
+
+
+PROGRESS = {"done": "done", "failed": "failed", "left": "left"}
+"""Columns of `loaders.stages_of_runs` that a stage's items fall into."""
+STAGE_TITLES = {
+    "stage": "Stage", "of": "Items", "found": "There before", "done": "Done", "failed": "Failed", "left": "Left",
+    "workers": "Workers", "rate": "Items a second", "took": "Took", "remaining": "Time left", "idle": "Workers idle",
+    "cost": "Cost",
+}  # fmt: skip
+
+
+def stages_of(rows: pd.DataFrame, run: str) -> pd.DataFrame:
+    """One run's stages as they are shown: those with items and those without, in their order.
+
+    Returns
+    -------
+    DataFrame
+        `loaders.stages_of_runs` of the run, with `label`, which no two stages share.
+    """
+    mine = rows[rows["run"] == run].reset_index(drop=True)
+    turn = mine.groupby("stage").cumcount()
+    label = [name if not k else f"{name} ({k + 1})" for name, k in zip(mine["stage"], turn, strict=True)]
+    return mine.assign(label=label)
+
+
+def told(rows: pd.DataFrame) -> pd.DataFrame:
+    """`stages_of` as people read it; a step without items has none to count."""
+    counted = rows["of"].notna()
+    items = {
+        name: [number(n, 0) for n in rows[name].where(counted)] for name in ("of", "found", "done", "failed", "left")
+    }
+    pace = {
+        "rate": ["–" if pd.isna(rate) else f"{rate:.3g}" for rate in rows["a_second"]],
+        "took": [duration(seconds) for seconds in rows["seconds"]],
+        "remaining": [duration(seconds) for seconds in rows["seconds_left"]],
+        "idle": [percent(share, 0) for share in rows["idle"]],
+        "cost": [number(cost, 2) for cost in rows["cost"]],
+    }
+    shown = rows.assign(stage=rows["label"], **items, **pace)
+    return shown[list(STAGE_TITLES)].rename(columns=STAGE_TITLES)
+
+
+def progress(rows: pd.DataFrame) -> pd.DataFrame:
+    """Items of stages in long form: label, outcome (a value of `PROGRESS`), count; steps without items are left out."""
+    counted = rows[rows["of"].notna()]
+    return counted.melt(id_vars=["label"], value_vars=list(PROGRESS), var_name="outcome", value_name="count")
+
+
+def stalls(rows: pd.DataFrame) -> list[str]:
+    """What watchdogs say of stages at work, with the knob to turn."""
+    return [str(text) for text in rows["stalled"].dropna()]
+
+
+def totals(rows: pd.DataFrame) -> dict[str, float]:
+    """Of one run's stages: done, failed, left, cost (NaN where nobody knows one), idle (by time), seconds_left."""
+    known = rows[rows["idle"].notna() & (rows["seconds"] > 0)]
+    idle = float((known["idle"] * known["seconds"]).sum() / known["seconds"].sum()) if len(known) else float("nan")
+    found = {name: float(rows[name].sum()) for name in ("done", "failed", "left")}
+    # Stages of a chain work side by side: the slowest one says how long it takes.
+    return found | {
+        "cost": float(rows["cost"].sum(min_count=1)),
+        "idle": idle,
+        "seconds_left": rows["seconds_left"].max(),
+    }
 
 
 _LINEAGE = ("table", "rows", "state", "made_from")

@@ -19,7 +19,7 @@ def ledger(url: str, shards: tuple[tuple[str, str], ...]) -> pd.DataFrame:
 
 
 def runs() -> None:
-    """Every run of the store; while one is at work the list renews itself."""
+    """Every run of the store and one of them stage by stage; while one is at work they renew themselves."""
     rows = loaders.runs(layout.current_store())
     if rows.empty:
         st.caption("No run has told of itself in this store.")
@@ -29,18 +29,50 @@ def runs() -> None:
 
 
 def run_table() -> None:
-    """The runs, and how far those at work are."""
+    """The runs, what stalled, and the stages of one."""
     store = layout.current_store()
     titles = {
         "run": "Run", "state": "State", "attempt": "Attempt", "started": "Started (UTC)", "stage": "Last stage",
-        "done": "Items done", "failed": "Items failed", "error": "Error",
+        "done": "Items done", "failed": "Items failed", "cost": "Cost", "heard": "Last heard of (UTC)",
+        "machine": "Machine", "error": "Error",
     }  # fmt: skip
-    st.dataframe(loaders.runs(store).rename(columns=titles), hide_index=True)
-    now = loaders.stages_at_work(store)
-    if len(now):
-        st.markdown("**At work**")
-        share = st.column_config.ProgressColumn("Share", min_value=0, max_value=1)
-        st.dataframe(now, hide_index=True, column_config={"share": share})
+    rows, every = loaders.runs(store), loaders.stages_of_runs(store)
+    told = rows.assign(cost=[words.number(cost, 2) for cost in rows["cost"]], error=rows["error"].fillna(""))
+    layout.warn(health.stalls(every))
+    st.dataframe(told.rename(columns=titles), hide_index=True)
+    names = list(rows["run"])
+    with st.container(width=480):
+        run = layout.choose("Stages of the run", names, "stages_of", form="list")
+    one_run(health.stages_of(every, run), rows.set_index("run").loc[run, "state"])
+
+
+def one_run(rows: pd.DataFrame, state: str) -> None:
+    """What one run did or is doing, in sum and stage by stage."""
+    if rows.empty:
+        st.caption("This run has not come to its first stage.")
+        return
+    sums = health.totals(rows)
+    first, second, third, fourth = st.columns(4)
+    first.metric("Items done", f"{sums['done']:,.0f}", border=True)
+    second.metric("Failed", f"{sums['failed']:,.0f}", border=True)
+    third.metric("Workers idle", words.percent(sums["idle"], 0), border=True, help="Of their time, without a batch.")
+    fourth.metric("Cost", words.number(sums["cost"], 2), border=True, help="Of this attempt, at the plan's prices.")
+    if state in ("running", "paused"):
+        left = words.duration(sums["seconds_left"])
+        st.markdown(f"**At work.** {words.count(sums['left'], 'item')} to go, {left} left.")
+    drawn = health.progress(rows)
+    if len(drawn):
+        layout.show(
+            charts.stage_bars(drawn),
+            "Items of every stage of a run: done, failed and left",
+            f"Run {state}. Items that were in the ledger before count as done. Steps without items stand below.",
+        )
+    st.dataframe(health.told(rows), hide_index=True, height="content")
+    st.caption(
+        "Idle share and cost are of this attempt: a plan states prices by `prices: {cpu_hour: …, gpu_hour: …}`, and "
+        "what hosted services charge comes on top. The rate counts from the first batch on. Pause, resume or cancel "
+        "with `beholder runs`."
+    )
 
 
 def stages() -> None:
@@ -59,7 +91,7 @@ def stages() -> None:
     first.metric("Items done", f"{int(table['ok'].sum()):,}", border=True)
     second.metric("Items failed", f"{failed:,}", border=True)
     third.metric("Needed a second try", f"{int(table['retried'].sum()):,}", border=True)
-    fourth.metric("Work", _duration(table["work_seconds"].sum()), border=True, help="Sum over workers.")
+    fourth.metric("Work", words.duration(table["work_seconds"].sum()), border=True, help="Sum over workers.")
     layout.show(
         charts.stage_bars(health.outcomes(table)),
         "Items of every stage, done and failed",
@@ -75,16 +107,6 @@ def stages() -> None:
 def _rounded(table: pd.DataFrame) -> pd.DataFrame:
     times = ["seconds", "slowest", "work_seconds"]
     return table.assign(**{name: table[name].round(3) for name in times})
-
-
-def _duration(seconds: float) -> str:
-    return (
-        f"{seconds / 3600:.1f} h"
-        if seconds >= 3600
-        else f"{seconds / 60:.1f} min"
-        if seconds >= 60
-        else f"{seconds:.1f} s"
-    )
 
 
 def provenance() -> None:
@@ -126,7 +148,7 @@ layout.page_title(
 )
 layout.section("Runs")
 runs()
-layout.section("Stages")
+layout.section("Everything in the ledger", "Items of all runs together, each counted once.")
 stages()
 layout.section("What was made from what", "Each table knows the digests of the tables it was made from.")
 provenance()

@@ -8,7 +8,7 @@ import streamlit as st
 import charts
 import layout
 import words
-from frames import models
+from frames import checks, models
 
 NULL = {"accuracy": 0.5, "srocc": 0.0, "plcc": 0.0}
 # Models that order a person's images as no model, or as another one, does: drawn in curves on request only.
@@ -145,22 +145,23 @@ def _tests(rows: pd.DataFrame) -> str:
     return f"Permuting people's identities: {'; '.join(said)}." if said else ""
 
 
-def notes(table: pd.DataFrame) -> None:
-    """Estimands, what was left out and what to know, as the evaluation wrote them."""
-    with st.expander("What to know about these numbers", icon=":material/info:"):
-        for about, rows in table.groupby("about", sort=False):
-            st.markdown(f"**{words.sentence_case(str(about))}**")
-            st.markdown("\n".join(f"* {note}" for note in rows["note"]))
+def drifting(table: pd.DataFrame) -> None:
+    """Models that order pairs well and yet tell people apart less than they should: said before anything is read."""
+    found = checks.collapsed(checks.spread(table))
+    if found:
+        layout.warn([f"{'; '.join(found)}. Their accuracy may be that of the average person: see Model checks"])
 
 
 layout.page_title(
     "Which model knows whom?",
     "Reward models from the simplest to the personal ones, judged on people and images they were not trained on.",
 )
-data = layout.choose_data()
+data = layout.choose_data(released=True)
 layout.section("The ladder")
 if found := layout.tables(f"{data}ladder"):
     level = rungs(found[0])
+    if (spread := layout.table(f"{data}personal_spread")) is not None:
+        drifting(spread)
     splits = models.splits_in(found[0])
     split = layout.choose("People and images below", splits, "split", name=lambda name: words.named(words.SPLITS, name))
     layout.section("Is one model better than another?")
@@ -173,4 +174,4 @@ if found := layout.tables(f"{data}ladder"):
     if split_pairs := layout.tables(f"{data}disagreement"):
         diverging(split_pairs[0], split)
     if (told := layout.table(f"{data}evaluation_notes")) is not None:
-        notes(told)
+        layout.notes(told)

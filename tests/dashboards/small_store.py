@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import small_models
 from PIL import Image
 
 from analysis.accuracy import accuracy
@@ -22,6 +23,7 @@ from analysis.disagreement import disagreement
 from analysis.ranking import rank_conditions
 from analysis.tie_curve import tie_curve
 from beholder.engine.inprocess import InProcess
+from beholder.engine.meter import Reading
 from beholder.engine.progress import Quiet
 from beholder.engine.run import Engine
 from beholder.engine.runlog import RunLog
@@ -35,9 +37,10 @@ from beholder.steering import outcome, search
 from beholder.steering.judges import POPULATION, STATISTICS, own
 from beholder.store import Store
 from beholder.study.design import StudyDesign, plan_trials
+from beholder.taste.report import prediction_errors, sd_calibration
 
 APP = Path(__file__).parents[2] / "dashboards" / "app.py"
-PAGES = ("overview", "ladder", "steering", "taste", "study", "health")
+PAGES = ("overview", "ladder", "adds", "newcomers", "steering", "taste", "study", "checks", "health")
 """Pages of the app in the order of its menu."""
 CONDITIONS = ("other", "population", "statistics", "unoptimised")
 PHRASES = {
@@ -80,8 +83,14 @@ def make_store(folder: Path, size: Size) -> Store:
     with RunLog(store, "demo-000000000001", "demo", plan.hash, Quiet()) as log:
         with log.step("Generate images"):
             images = _rated(context, world, raters, size)
+        with log.stage("Embed images", len(images), 5, 0) as advance:
+            advance(20, 0, Reading(("node:1", "node:2"), 30.0, 40.0, 2.0, 15, 0.5))
+            advance(len(images) - 26, 1, Reading(("node:1", "node:2"), 45.0, 60.0, 2.0, 0, 0.75))
         with log.step("Evaluate reward models"):
             _evaluated(context, size)
+            for name, table in small_models.tables(context).items():
+                context.save(name, table, ["predictions", "ratings"])
+            small_models.decide(context)
         with log.step("Blind study"):
             _study(context, world, raters, size)
     _ledger(store, images)
@@ -125,7 +134,7 @@ def _evaluated(context: Context, size: Size) -> None:
     dense = pd.concat(frames, ignore_index=True)
     dense.loc[dense["model"] == "constant", "score"] = 500.0
     predictions = dense.merge(ratings[["user_id", "image_id"]].drop_duplicates(), on=["user_id", "image_id"])
-    tables = _judged(predictions, dense, ratings, size, rng)
+    tables = _judged(predictions.assign(fold_score=predictions["score"]), dense, ratings, size, rng)
     context.save("predictions", predictions, ["ratings"])
     for name, table in tables.items():
         context.save(name, table, ["predictions", "ratings"])
@@ -135,13 +144,15 @@ def _judged(
     predictions: pd.DataFrame, dense: pd.DataFrame, ratings: pd.DataFrame, size: Size, rng: np.random.Generator
 ) -> dict[str, pd.DataFrame]:
     levels = [accuracy(predictions, ratings, level=level) for level in ("user", "population")]
+    errors = prediction_errors(predictions, ratings).merge(sd_calibration(predictions, ratings, 0.95))
+    rungs = [levels[0].to_frame().merge(errors, on=["model", "split"]), levels[1].to_frame()]
     curve = tie_curve(predictions, ratings, tuple(range(0, 401, 50)), rng=rng)
     diverging = [
         disagreement(dense, ratings, rng=rng, margin=m, draws=size.permutations).to_frame().assign(margin=m)
         for m in (0, 250)
     ]
     return {
-        "ladder": pd.concat([found.to_frame() for found in levels], ignore_index=True),
+        "ladder": pd.concat(rungs, ignore_index=True),
         "differences": pd.DataFrame([vars(d) for found in levels for d in found.differences]),
         "tie_curve": curve.to_frame(),
         "disagreement": pd.concat(diverging, ignore_index=True),
@@ -209,10 +220,11 @@ def _searched(context: Context, world: World, raters: Raters, size: Size) -> dic
     first = {shot for shot in shots if shot.seed in {drawn[0] for drawn in seeds.values()}}
     images = {shot: _steered_image(context.store, shot, size) for shot in shots if shot in first}
     heldout = outcome.Heldout(seeds, images, judged(shots))
+    looks = {str(image["image_id"]): outcome.scene_vector(image["scene"]) for image in images.values()}
     return {
         "search_trace": outcome.trace_table(trace),
         "steered_images": outcome.images_table(ends, heldout),
-        "steered": outcome.steered_table(ends, heldout),
+        "steered": outcome.steered_table(ends, heldout, looks),
         "steering_gains": outcome.gains_table(trace, ends, heldout),
         "steering_rewards": outcome.rewards_table(ends, people, heldout),
     }

@@ -200,8 +200,10 @@ def test_stages_of_a_run_at_work_tell_how_far_they_are(empty):
         advance(3, 1)
         with log.step("Look"):
             pass  # a step that ends is told at once, and all else with it
-        first = loaders.stages_at_work(empty).iloc[0]
-        assert first[["run", "stage", "share", "done", "of", "failed"]].tolist() == [
-            "now", "Generate images", 0.75, 5, 8, 1,
-        ]  # fmt: skip
-    assert loaders.stages_at_work(empty).empty
+        first = loaders.stages_of_runs(empty).iloc[0]
+        told = ["run", "stage", "share", "done", "of", "failed", "found", "left", "at_work"]
+        assert first[told].tolist() == ["now", "Generate images", 0.75, 5, 8, 1, 2, 2, True]
+    after = loaders.stages_of_runs(empty)
+    assert after["stage"].tolist() == ["Generate images", "Look"]
+    assert not after["at_work"].any()
+    assert after["seconds_left"].isna().all()

@@ -1,42 +1,12 @@
 """Every page runs on a full, a partial and an empty store, and shows the numbers of the tables."""
 
-import sys
-
 import pandas as pd
 import pytest
-from small_store import APP, PAGES
-from streamlit.testing.v1 import AppTest
+from reading import metrics, text
+from small_store import PAGES
 
 import loaders
 from frames import study
-
-PATIENCE = 120.0
-"""Seconds after which a page that hangs fails its test; nothing is measured."""
-
-
-@pytest.fixture
-def open_page(monkeypatch):
-    """Opens a page of the app on a store, as `streamlit run dashboards/app.py -- --store …` does."""
-
-    def opened(store, page, **query):
-        monkeypatch.setattr(sys, "argv", [str(APP), "--store", store.url])
-        app = AppTest.from_file(str(APP), default_timeout=PATIENCE)
-        app.switch_page(f"views/{page}.py")
-        for name, value in query.items():
-            app.query_params[name] = value
-        return app.run()
-
-    return opened
-
-
-def text(app: AppTest) -> str:
-    """All that a page says, blanks made alike."""
-    parts = [*app.title, *app.subheader, *app.markdown, *app.caption, *app.info, *app.warning, *app.success, *app.error]
-    return "\n".join(part.value for part in parts).replace("\u00a0", " ")
-
-
-def metrics(app: AppTest) -> dict[str, str]:
-    return {metric.label: metric.value.replace("\u00a0", " ") for metric in app.metric}
 
 
 @pytest.mark.parametrize("page", PAGES)
