@@ -7,8 +7,8 @@ import logging
 import threading
 import uuid
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -39,22 +39,27 @@ def s3_port() -> Iterator[int]:
         yield server.server_port
 
 
-@pytest.fixture
-def s3_environment(s3_port: int, monkeypatch: pytest.MonkeyPatch, tmp_path_factory) -> str:
+@pytest.fixture(scope="session")
+def s3_variables(s3_port: int, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The variables by which any AWS client, here or in another process, finds the server."""
-    endpoint = f"http://127.0.0.1:{s3_port}"
     nothing = str(tmp_path_factory.mktemp("aws") / "none")
-    for name, value in {
-        "AWS_ENDPOINT_URL": endpoint,
+    return {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3_port}",
         "AWS_ACCESS_KEY_ID": "key",
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_CONFIG_FILE": nothing,
         "AWS_SHARED_CREDENTIALS_FILE": nothing,
         "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
+    }
+
+
+@pytest.fixture
+def s3_environment(s3_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The server's address, with its variables set."""
+    for name, value in s3_variables.items():
         monkeypatch.setenv(name, value)
-    return endpoint
+    return s3_variables["AWS_ENDPOINT_URL"]
 
 
 @pytest.fixture
@@ -129,10 +134,16 @@ class _Passing(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.fixture(scope="session")
+def proxied(s3_port: int) -> Callable[[], AbstractContextManager[Proxy]]:
+    """Opens a proxy before the server."""
+    return lambda: serving(Proxy(s3_port))
+
+
 @pytest.fixture
-def proxy(s3_port: int, bucket_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+def proxy(proxied, bucket_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     """Clients made from now on talk to the server through the proxy."""
-    with serving(Proxy(s3_port)) as server:
+    with proxied() as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
         yield server
         server.released.set()

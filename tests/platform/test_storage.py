@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
 import subprocess
 import sys
@@ -75,6 +77,65 @@ def test_names_of_everything(bucket, bucket_url, tmp_path):
     assert whole.read("studies/one/a") == b""
 
 
+def test_what_lies_below_a_name_is_a_storage_of_its_own(root):
+    whole = storage_of(root)
+    place = whole.below("report")
+    place.below("bundle").write("a.csv", b"1")
+    place.write_many((f"{number}.csv", b"%d" % number) for number in range(70))
+    assert whole.read("report/bundle/a.csv") == b"1"
+    assert whole.names("report") == sorted(["report/bundle/a.csv", *(f"report/{number}.csv" for number in range(70))])
+    assert place.read("69.csv") == b"69"
+    assert (place.url, place.below("bundle").names("")) == (f"{root}/report", ["a.csv"])
+    assert pickle.loads(pickle.dumps(place)).read("7.csv") == b"7"
+
+
+def test_stamp_changes_when_a_blob_is_written_anew(root):
+    storage = storage_of(root)
+    for name in ("tables/a.parquet", "tables/b.parquet", "tables/c.csv", "else/a.parquet"):
+        storage.write(name, b"1")
+    before = storage.stamps("tables", ".parquet")
+    assert list(before) == ["tables/a.parquet", "tables/b.parquet"]
+    assert storage.stamps("tables", ".parquet") == before
+    storage.write("tables/b.parquet", b"2")
+    after = storage.stamps("tables", ".parquet")
+    assert after["tables/a.parquet"] == before["tables/a.parquet"]
+    assert after["tables/b.parquet"] != before["tables/b.parquet"]
+    assert storage.stamps("nowhere") == {}
+
+
+def test_folder_to_fill_takes_the_place_of_what_had_its_names(root):
+    place = storage_of(root).below("report")
+    with place.folder_to_fill() as folder:
+        (folder / "bundle" / "tables").mkdir(parents=True)
+        for name in ("page.html", "bundle/old.csv", "bundle/tables/a.csv"):
+            (folder / name).write_text("first")
+        assert place.names("") == []
+    place.write("notes.txt", b"somebody's own")
+    with pytest.raises(TypeError), place.folder_to_fill() as folder:
+        (folder / "page.html").write_bytes(None)
+    assert place.read("page.html") == b"first"
+    with place.folder_to_fill() as folder:
+        (folder / "bundle").mkdir()
+        (folder / "bundle" / "new.csv").write_text("second")
+        (folder / "page.html").write_text("second")
+    assert place.names("") == ["bundle/new.csv", "notes.txt", "page.html"]
+    assert [place.read(name) for name in place.names("")] == [b"second", b"somebody's own", b"second"]
+    with place.folder_to_read() as folder:
+        found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert found == {name: place.read(name) for name in place.names("")}
+
+
+def test_full_disk_while_a_folder_is_filled_is_told_and_changes_nothing(tmp_path):
+    place = Folder(tmp_path)
+    place.write("model/a", b"first")
+    with pytest.raises(StorageError, match="No space left on device; to do: free some space"), place.folder_to_fill():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(FileNotFoundError), place.folder_to_fill() as folder:
+        (folder / "no such file").read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert place.names("") == ["model/a"]
+
+
 def test_of_many_writers_exactly_one_creates(root):
     storages = [storage_of(root) for _ in range(4)]
     start = threading.Barrier(4)
@@ -116,6 +177,9 @@ def test_store_holds_tables_records_images_and_files(root):
     assert again.records() == ["table-votes"]
     assert (path, again.read(path)) == (f"images/ab/{'ab' * 32}.png", b"picture")
     assert again.url == root
+    assert again.read_records("table-") == {"table-votes": {"digest": "d"}}
+    again.delete_table("votes")
+    assert (again.tables(), again.records(), again.has_table("votes")) == (["ratings"], [], False)
 
 
 def test_what_needs_a_folder_is_refused_in_one_line(bucket_url):
