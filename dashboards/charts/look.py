@@ -62,9 +62,14 @@ def legend(columns: int = 0) -> alt.Legend:
 def labels(frame: pd.DataFrame) -> alt.Y:
     """One row a label, in the order of the frame; long ones in two lines, so that a phone has room for the numbers."""
     every = once(frame["label"])
-    lines = json.dumps({label: textwrap.wrap(label, LABEL_LETTERS) for label in every}, ensure_ascii=True)
+    lines = json.dumps({label: _lines(label) for label in every})
     axis = alt.Axis(grid=False, labelOverlap=False, labelExpr=f"{lines}[datum.value]", labelLineHeight=14)
     return alt.Y("label:N", sort=every, title=None, axis=axis)
+
+
+def _lines(label: str) -> list[str]:
+    """In one line, or in lines of about the same length."""
+    return [label] if len(label) <= LABEL_LETTERS else textwrap.wrap(label, len(label) // 2 + 4)
 
 
 def people(channel: Any, column: str, order: Sequence[str]) -> Any:
