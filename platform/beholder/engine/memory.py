@@ -52,15 +52,19 @@ def with_size(error: OutOfMemoryError, size: int) -> OutOfMemoryError:
 def resized(stage: Stage, batch_size: int) -> Stage | None:
     """A stage not yet set up that differs in nothing but its batch size; None if the stage cannot be changed.
 
-    It may have a method `resized(batch_size)`. Else it must be a dataclass with a field `batch_size`, in itself, in
-    its `settings`, or in the `stage` that it wraps. What it has loaded or remembers (fields that start with "_") is
-    left out.
+    It, or what it wraps, may have a method `resized(batch_size)`. Else it must be a dataclass with a field
+    `batch_size`, in itself, in its `settings`, or in the `stage` that it wraps. What it has loaded or remembers (fields
+    that start with "_") is left out.
     """
-    own = getattr(stage, "resized", None)
-    made = own(batch_size) if own is not None else _replaced(stage, batch_size)
+    made = _made(stage, batch_size)
     if made is not None and made.batch_size != batch_size:
         raise ValueError(f"stage {stage.name!r} asked for batch size {batch_size} is at {made.batch_size}")
     return made
+
+
+def _made(thing: Any, batch_size: int) -> Any:
+    own = getattr(thing, "resized", None)
+    return own(batch_size) if own is not None else _replaced(thing, batch_size)
 
 
 def _replaced(thing: Any, batch_size: int) -> Any:
@@ -72,7 +76,7 @@ def _replaced(thing: Any, batch_size: int) -> Any:
         changes["batch_size"] = batch_size
     else:
         for name in INNER:
-            if name in names and (inner := _replaced(getattr(thing, name), batch_size)) is not None:
+            if name in names and (inner := _made(getattr(thing, name), batch_size)) is not None:
                 changes[name] = inner
                 break
         else:

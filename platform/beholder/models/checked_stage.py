@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from beholder.models.canary import SHIPPED, Probe, Verdict, check, image_encoder_probe, text_encoder_probe
 from beholder.models.configured import Named, NextToken, embedded_identity
 from beholder.models.interfaces import Needs
+from beholder.models.resizing import Resizable
 from beholder.models.rewriters.smollm import SmolLM
 from beholder.models.stages import EmbedImages, EmbedTexts, GenerateScenes, RewritePrompts
 from beholder.models.weights import cache_folder
@@ -74,6 +75,18 @@ class Checked:
     def needs(self) -> Needs:
         """What the stage asks of its worker."""
         return self.stage.needs
+
+    @property
+    def resizable(self) -> bool:
+        """As the stage itself; its canary was asked at the size it was loaded at."""
+        return bool(getattr(self.stage, "resizable", False))
+
+    def resize(self, batch_size: int) -> None:
+        """Bring the loaded stage to another batch size."""
+        if not isinstance(self.stage, Resizable):
+            raise TypeError(f"stage {type(self.stage).__name__} is loaded for one batch size")
+        self.stage.resize(batch_size)
+        self.batch_size = batch_size
 
     def identity(self) -> Mapping[str, Any]:
         """The stage's identity: a canary changes no result."""

@@ -13,13 +13,14 @@ import numpy as np
 from beholder.models.canary import Probe, generator_probe
 from beholder.models.generators.diffusers_pipeline import DiffusersGenerator, PipelineSettings
 from beholder.models.interfaces import Needs
+from beholder.models.resizing import ResizableStage
 from beholder.store import Store
 
 Item = Mapping[str, Any]
 
 
 @dataclass
-class GenerateDiffusers:
+class GenerateDiffusers(ResizableStage):
     """`{prompt, seed}` -> an image file of a diffusers pipeline, and its row.
 
     Parameters
@@ -44,6 +45,14 @@ class GenerateDiffusers:
     def batch_size(self) -> int:
         """Pictures in every call of the pipeline."""
         return self.settings.batch_size
+
+    @property
+    def resizable(self) -> bool:
+        """Whether another batch size takes no other load: not for a network that is compiled for one."""
+        return self.settings.compile == "no"
+
+    def _loaded(self) -> DiffusersGenerator | None:
+        return self._generator
 
     def identity(self) -> Mapping[str, Any]:
         """Checkpoint, settings, device and versions; the files of a folder are hashed once."""

@@ -13,6 +13,7 @@ from beholder.models.encoders.precomputed import PrecomputedFeatures
 from beholder.models.encoders.sentences import SentenceEncoder, SentenceSettings
 from beholder.models.encoders.towers import ImageEncoder, TextEncoder, TowerSettings
 from beholder.models.interfaces import Encoder, Needs
+from beholder.models.resizing import ResizableStage
 from beholder.models.stages import read_image
 from beholder.models.weights import sha256_of
 from beholder.records import pack
@@ -22,7 +23,7 @@ Item = Mapping[str, Any]
 
 
 @dataclass
-class EncodeImages:
+class EncodeImages(ResizableStage):
     """`{image, _path}` -> a vector and image statistics, packed float32.
 
     `image` names the content, `_path` says where it lies.
@@ -41,6 +42,9 @@ class EncodeImages:
     def batch_size(self) -> int:
         """Pictures in every call of the network."""
         return self.settings.batch_size
+
+    def _loaded(self) -> ImageEncoder | None:
+        return self._encoder
 
     def identity(self) -> Mapping[str, Any]:
         """Checkpoint, settings, device and versions; the files of a folder are hashed once."""
@@ -124,7 +128,7 @@ class ReadVectors:
 
 
 @dataclass
-class EncodeTexts:
+class EncodeTexts(ResizableStage):
     """`{text}` -> a vector, packed float32, of a text tower or a sentence encoder."""
 
     settings: TowerSettings | SentenceSettings
@@ -139,6 +143,9 @@ class EncodeTexts:
     def batch_size(self) -> int:
         """Texts in every call of the network."""
         return self.settings.batch_size
+
+    def _loaded(self) -> Encoder | None:
+        return self._encoder
 
     def identity(self) -> Mapping[str, Any]:
         """Checkpoint, settings, device and versions; the files of a folder are hashed once."""

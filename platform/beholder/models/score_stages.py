@@ -12,7 +12,8 @@ import numpy as np
 from beholder.errors import UserError
 from beholder.models.canary import Probe, scorer_probe
 from beholder.models.interfaces import Needs, Scorer
-from beholder.models.scorers import ScorerSettings, load_scorer, scorer_identity, scorer_spec
+from beholder.models.resizing import ResizableStage
+from beholder.models.scorers import ONE_AT_A_TIME, ScorerSettings, load_scorer, scorer_identity, scorer_spec
 from beholder.models.scorers.environments import PLATFORM, environment
 from beholder.models.scorers.image_statistics import StatisticsScorer
 from beholder.models.scorers.user_python import UserScorer
@@ -24,7 +25,7 @@ Item = Mapping[str, Any]
 
 
 @dataclass
-class ScoreImages:
+class ScoreImages(ResizableStage):
     """`{image, prompt, _path}` -> a number, higher is better. `image` names the content, `_path` says where it lies.
 
     Parameters
@@ -56,6 +57,14 @@ class ScoreImages:
     def batch_size(self) -> int:
         """Pictures in every call of the network."""
         return self.settings.batch_size
+
+    @property
+    def resizable(self) -> bool:
+        """Whether the scorer takes more than one picture in a call."""
+        return self.settings.scorer not in ONE_AT_A_TIME
+
+    def _loaded(self) -> Scorer | None:
+        return self._scorer
 
     def identity(self) -> Mapping[str, Any]:
         """Checkpoints, settings, device and environment; the files of a folder are hashed once."""

@@ -119,6 +119,17 @@ class EmbedImages:
         self._encoder = EfficientNetLite0(folder, size=self.size, batch_size=self.batch_size)
         self._store = store
 
+    @property
+    def resizable(self) -> bool:
+        """Whether another batch size takes no other load; see `beholder.models.resizing`."""
+        return True
+
+    def resize(self, batch_size: int) -> None:
+        """Bring the stage, which was set up, to another batch size."""
+        if self._encoder is None:
+            raise RuntimeError("setup was not called")
+        self.batch_size = self._encoder.batch_size = batch_size
+
     def process(self, items: Sequence[Item]) -> list[dict[str, Any]]:
         """Features of one batch; the encoder pads it to `batch_size`."""
         from beholder.models.encoders.statistics import image_statistics

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ import numpy as np
 from beholder.errors import UserError, WeightsError
 from beholder.models.checkpoints import Checkpoint, check_digest
 from beholder.models.computing import Computing
+from beholder.models.resizing import at_size
 
 if TYPE_CHECKING:
     import torch
@@ -149,6 +150,11 @@ class SentenceEncoder:
     def identity(self) -> Mapping[str, Any]:
         """Checkpoint, settings, device and versions."""
         return self._identity
+
+    def resize(self, batch_size: int) -> None:
+        """Fill every call up to another number; see `beholder.models.resizing`."""
+        self.settings = replace(self.settings, batch_size=batch_size)
+        self._identity = at_size(self._identity, batch_size)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of sentences, float32, shape (n, width); row i depends on sentence i only.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -20,6 +20,7 @@ import numpy as np
 from beholder.errors import UserError, WeightsError
 from beholder.models.checkpoints import Checkpoint, check_digest
 from beholder.models.computing import Computing
+from beholder.models.resizing import at_size
 
 if TYPE_CHECKING:
     import torch
@@ -138,6 +139,11 @@ class Tower:
         if hasattr(self.network, name):
             setattr(self.network, name, torch.nn.Identity())
 
+    def resize(self, batch_size: int) -> None:
+        """Fill every call up to another number; see `beholder.models.resizing`."""
+        self.settings = replace(self.settings, batch_size=batch_size)
+        self.base_identity = at_size(self.base_identity, batch_size)
+
     def batches(self, inputs: Sequence[Any], encode: Any) -> np.ndarray:
         """Rows of `encode` over batches of the fixed size; the last one is filled up with its last input."""
         rows = []
@@ -178,6 +184,11 @@ class ImageEncoder:
     def identity(self) -> Mapping[str, Any]:
         """Settings and the processor's name."""
         return {"encoder": "image", **self._tower.base_identity, "processor": type(self._processor).__name__}
+
+    def resize(self, batch_size: int) -> None:
+        """Fill every call up to another number; see `beholder.models.resizing`."""
+        self._tower.resize(batch_size)
+        self.settings = self._tower.settings
 
     def encode(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """float32, shape (n, width). Pictures are (height, width, 3) uint8; UserError for others."""
@@ -238,6 +249,11 @@ class TextEncoder:
     def identity(self) -> Mapping[str, Any]:
         """Settings and the length of texts."""
         return {"encoder": "text", **self._tower.base_identity, "length": self.length}
+
+    def resize(self, batch_size: int) -> None:
+        """Fill every call up to another number; see `beholder.models.resizing`."""
+        self._tower.resize(batch_size)
+        self.settings = self._tower.settings
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """float32, shape (n, width); what is past the trained length is cut off."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,6 +20,7 @@ from beholder.errors import UserError, WeightsError
 from beholder.models.checkpoints import Checkpoint, check_digest, explained, with_safetensors
 from beholder.models.computing import Computing
 from beholder.models.interfaces import Picture
+from beholder.models.resizing import at_size
 
 Pipeline = Any
 """A `diffusers.DiffusionPipeline`; diffusers has no types to check against."""
@@ -155,6 +156,12 @@ class DiffusersGenerator:
     def identity(self) -> Mapping[str, Any]:
         """Checkpoint, settings, device and versions."""
         return self._identity
+
+    def resize(self, batch_size: int) -> None:
+        """Fill every call up to another number; see `beholder.models.resizing`. Not once it was compiled for one."""
+        self.settings, self.batch_size = replace(self.settings, batch_size=batch_size), batch_size
+        self._identity = at_size(self._identity, batch_size)
+        self._accepted = _arguments(self._pipeline, self.settings)
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Picture]:
         """One picture a prompt.

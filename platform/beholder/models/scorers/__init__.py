@@ -13,7 +13,7 @@ from beholder.models.interfaces import Scorer
 from beholder.models.scorers.base import ScorerSettings
 from beholder.models.scorers.environments import PLATFORM, environment
 
-__all__ = ["SCORERS", "ScorerSettings", "ScorerSpec", "load_scorer", "scorer_identity", "scorer_spec"]
+__all__ = ["ONE_AT_A_TIME", "SCORERS", "ScorerSettings", "ScorerSpec", "load_scorer", "scorer_identity", "scorer_spec"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ SCORERS: Mapping[str, ScorerSpec] = {
     "image_reward": ScorerSpec("image_reward", "ImageReward", "image_reward", True, ("tokenizer",)),
 }
 """Scorers that load a checkpoint. Scorers of one's own are `user_python.UserScorer`."""
+ONE_AT_A_TIME = frozenset({"hpsv3", "image_reward"})
+"""Scorers whose packages look at one picture in a call: their batch size is 1."""
 
 
 def scorer_spec(name: str) -> ScorerSpec:

@@ -47,6 +47,10 @@ class LaionAesthetic:
         self._images = ImageEncoder(towers, identity={})
         self._weight, self._bias = read_head(one_weight_file(parts["head"]))
 
+    def resize(self, batch_size: int) -> None:
+        """Fill every call up to another number; see `beholder.models.resizing`."""
+        self._images.resize(batch_size)
+
     def score(self, images: Sequence[np.ndarray], prompts: Sequence[str]) -> np.ndarray:
         """float64, shape (n,); prompts are not looked at."""
         check_inputs(images, prompts, self.needs_prompt)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,10 @@ class HPSv2:
         self._settings, self._device = settings, settings.computing.prepare()
         self._model, self._prepare, self._tokenizer = load_open_clip(folder)
         self._model.to(self._device, settings.computing.torch_dtype)
+
+    def resize(self, batch_size: int) -> None:
+        """Fill every call up to another number; see `beholder.models.resizing`."""
+        self._settings = replace(self._settings, batch_size=batch_size)
 
     def score(self, images: Sequence[np.ndarray], prompts: Sequence[str]) -> np.ndarray:
         """float64, shape (n,)."""

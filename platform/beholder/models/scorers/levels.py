@@ -7,6 +7,7 @@ Both are mPLUG-Owl2 and run through pyiqa's class for it, in the environment `py
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,10 @@ class QAlign:
         self._model, self._processor, ids, levels = load_owl(folder, settings, self.question.format(task=task))
         self._ids, self._levels = ids.to(self._device), levels
         self._model.to(self._device)
+
+    def resize(self, batch_size: int) -> None:
+        """Fill every call up to another number; see `beholder.models.resizing`."""
+        self._settings = replace(self._settings, batch_size=batch_size)
 
     def score(self, images: Sequence[np.ndarray], prompts: Sequence[str]) -> np.ndarray:
         """float64, shape (n,); prompts are not looked at."""

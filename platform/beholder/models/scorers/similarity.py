@@ -60,6 +60,11 @@ class Similarity:
     def _options(cls) -> tuple[str, ...]:
         return ("form",)
 
+    def resize(self, batch_size: int) -> None:
+        """Fill every call up to another number; see `beholder.models.resizing`."""
+        for side in (self._images, self._texts):
+            side.resize(batch_size)
+
     def score(self, images: Sequence[np.ndarray], prompts: Sequence[str]) -> np.ndarray:
         """float64, shape (n,)."""
         check_inputs(images, prompts, self.needs_prompt)
