@@ -200,6 +200,14 @@ def parser(
     )
     shared.add_argument("--workers", type=int, default=None, help="Ray workers (all processors)")
     shared.add_argument("--address", default=None, help="Ray cluster to join (a local one is started)")
+    shared.add_argument(
+        "--gpu-memory-gb",
+        type=_gigabytes,
+        default=None,
+        metavar="GB",
+        help="memory of the smallest GPU that workers may get, by which stages share cards (one of them is asked): "
+        "for clusters of unlike cards",
+    )
     shared.add_argument("--in-process", action="store_true", help="no Ray: one process, for small work")
     shared.add_argument(
         "--probe",
@@ -212,6 +220,13 @@ def parser(
     return shared
 
 
+def _gigabytes(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no memory of a GPU; allowed: above 0, in 10^9 bytes")
+    return value
+
+
 def open_context(arguments: argparse.Namespace) -> Context:
     """Plan, store, engine and progress from the command line. Nothing expensive starts here."""
     from beholder.engine.inprocess import InProcess
@@ -221,7 +236,9 @@ def open_context(arguments: argparse.Namespace) -> Context:
     if arguments.in_process:
         backend: Any = InProcess(store)
     else:
-        backend = RayPool(store, address=arguments.address, workers=arguments.workers)
+        backend = RayPool(
+            store, address=arguments.address, workers=arguments.workers, gpu_memory_gb=arguments.gpu_memory_gb
+        )
     models = os.environ.get("BEHOLDER_MODELS", "models")
     hourly = {} if plan.prices is None else plan.prices.model_dump(exclude_none=True)
     engine = Engine(store, backend, progress, prices=Prices(**hourly))

@@ -14,6 +14,7 @@ from beholder.engine.placement import SMALL_GB, STEP, USABLE, Demand, demand_of,
 from beholder.engine.raypool import RayPool
 from beholder.errors import EngineError
 from beholder.models.interfaces import Needs
+from beholder.runs import open_context, parser
 
 GB = 10**9
 
@@ -131,3 +132,17 @@ def test_workers_get_the_stages_environment(ray_address, engine_of):
 def test_stage_for_a_gpu_needs_one(ray_address, store):
     with pytest.raises(EngineError, match="no GPU"):
         next(RayPool(store).outcomes(asking({"device": "cuda"}), [[]], 1))
+
+
+def test_a_job_is_told_the_memory_of_the_smallest_of_unlike_cards(tmp_path, capsys):
+    """What is stated is not asked of a worker: no cluster is there to be asked."""
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("name: s\n")
+    where = ["--plan", str(plan), "--store", str(tmp_path / "store")]
+    told = open_context(parser("job", None).parse_args([*where, "--gpu-memory-gb", "24"])).engine.backend
+    assert told._gpu_memory() == 24
+    assert Demand(gpu=True, gpu_memory_gb=11.4).gpu_share(told._gpu_memory()) == pytest.approx(0.5)
+    for wrong in ("0", "-1", "inf", "nan", "much"):
+        with pytest.raises(SystemExit, match="2"):
+            parser("job", None).parse_args([*where, "--gpu-memory-gb", wrong])
+        assert "--gpu-memory-gb: " in capsys.readouterr().err
