@@ -13,6 +13,8 @@ from beholder.errors import EngineError
 OBJECT_STORE_BYTES = 200 * 2**20
 """Of a private cluster: images never travel, so little is needed."""
 KNOCK_SECONDS = 10.0
+STARTS = 3
+"""How often a private cluster is started: Ray gives itself up after half a minute, which a busy machine may need."""
 
 
 def connect(address: str | None, workers: int | None) -> bool:
@@ -24,7 +26,7 @@ def connect(address: str | None, workers: int | None) -> bool:
     Raises
     ------
     EngineError
-        If there is no cluster at the address.
+        If there is no cluster at the address, or a private one does not start.
     """
     import ray
 
@@ -39,7 +41,7 @@ def connect(address: str | None, workers: int | None) -> bool:
             # Ray then turns tokens on itself (the mode cannot be set once it is loaded) and takes the one it finds.
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init("local", num_cpus=workers, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+        _start(num_cpus=workers, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
         return True
     try:
         _knock(address)
@@ -51,6 +53,25 @@ def connect(address: str | None, workers: int | None) -> bool:
             "RAY_AUTH_MODE and RAY_AUTH_TOKEN must be those of the cluster",
         ) from error
     return True
+
+
+def _start(**settings: Any) -> None:
+    """Start a private cluster, again where Ray did not wait for itself long enough."""
+    import ray
+
+    for attempt in range(1, STARTS + 1):
+        try:
+            ray.init("local", **settings)
+            return
+        except Exception as error:  # Ray has no class for it
+            if "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+            if attempt == STARTS:
+                raise EngineError(
+                    f"a private Ray did not start in {STARTS} tries: {one_line(error)}",
+                    remedy="try again when the machine is less busy, or with --in-process",
+                ) from error
 
 
 def _knock(address: str) -> None:

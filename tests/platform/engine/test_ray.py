@@ -151,6 +151,51 @@ def test_missing_cluster_names_the_remedy():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
+SLOW_START = """
+import sys
+import time
+from types import SimpleNamespace
+
+import ray
+from ray._private import node, services
+
+from beholder.engine.cluster import connect
+from beholder.errors import EngineError
+
+slow, found, tries = int(sys.argv[1]), services.get_node, []
+
+
+def get_node(*arguments):
+    tries.append(arguments)
+    if len(tries) <= slow:
+        raise RuntimeError("not there yet")
+    return found(*arguments)
+
+
+def seconds():
+    return time.monotonic() + (1000 * len(tries) if len(tries) <= slow else 0)
+
+
+services.get_node = get_node
+node.time = SimpleNamespace(sleep=time.sleep, time=time.time, monotonic=seconds)
+try:
+    connect(None, 1)
+    print(ray.cluster_resources()["CPU"])
+except EngineError as error:
+    print(error)
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("slow", "said"), [("1", "1.0"), pytest.param("3", "did not start in 3 tries: The cur", marks=pytest.mark.slow)]
+)
+def test_private_cluster_that_is_slow_to_start_is_started_again(slow, said):
+    """To Ray, whose clock runs ahead, its own first processes take longer than it waits for them."""
+    done = subprocess.run([sys.executable, "-c", SLOW_START, slow], capture_output=True, text=True)
+    assert said in done.stdout, done.stderr
+
+
 @pytest.mark.ray
 def test_worker_that_only_fails_is_replaced(ray_address, engine_of, store):
     """The first process to touch the mark is broken for good; whoever replaces it is not."""
