@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from beholder.evaluation import Question
 from beholder.plans import Plan
 from beholder.runs import Context, run_job, start
 
@@ -77,12 +78,13 @@ def run(context: Context) -> None:
     tracking_uri(context.store)  # refused before anything is fitted
     settings = context.plan.taste.model_dump(mode="json") | {"seed": context.plan.seed}
     # Of a run that finds its tables as of one that makes them.
-    context.digests.update((name, context.digest(name)) for name in INPUTS)
+    inputs = inputs_of(context.plan)
+    context.digests.update((name, context.digest(name)) for name in inputs)
     made = context.derive(
         "Train reward models",
         lambda: fit_and_compare(context),
         version=STEP_VERSION,
-        inputs=INPUTS,
+        inputs=inputs,
         settings=settings,
         shown=not any(has_networks(name) for name in context.plan.taste.models),
         intact=lambda: are_there(context),
@@ -128,7 +130,8 @@ def recipe(context: Context, name: str, note: str = "") -> TasteModel:
     from beholder.taste.registry import taste_model
     from beholder.training import EngineTrainer
 
-    return trained_by(taste_model(name), EngineTrainer(context, f"Train {name} {note}".strip()))
+    trainer = EngineTrainer(context, f"Train {name} {note}".strip(), context.plan.taste.processes or 1)
+    return trained_by(taste_model(name), trainer)
 
 
 def has_networks(name: str) -> bool:
@@ -141,11 +144,18 @@ def has_networks(name: str) -> bool:
     return trained_by(model, in_turn) is not model
 
 
+def inputs_of(plan: Plan) -> tuple[str, ...]:
+    """The tables that models are fitted on."""
+    return (*INPUTS, *Question().told(plan))
+
+
 def people_of(context: Context) -> People | None:
     """What models are told of people, where the plan says so."""
-    from beholder.taste.people import People
+    from beholder.taste.profiles import told_people
 
-    return People.from_frame(context.load("users")).masked() if context.plan.taste.demographics else None
+    taste = context.plan.taste
+    users = context.load(Question().users) if taste.demographics else None
+    return told_people(users, context.load(Question().profiles) if taste.profiles else None)
 
 
 def heldout_predictions(
@@ -255,7 +265,7 @@ def track(context: Context, trained: pd.DataFrame) -> None:
         else:
             tracker.promote(logged[choice.challenger].version, CHALLENGER, choice.reason)
     runs = trained.assign(mlflow_run_id=[logged[model].run_id for model in trained["model"]])
-    context.save("trained", runs, INPUTS)
+    context.save("trained", runs, inputs_of(context.plan))
     known = {model: {"run_id": found.run_id, "version": found.version} for model, found in logged.items()}
     chosen = {"champion": choice.champion, "challenger": choice.challenger, "criterion": choice.reason}
     context.store.write_record("tracking", wanted | chosen | {"key": key, "uri": where, "models": known})
@@ -289,7 +299,7 @@ def training_run(context: Context, row: Mapping[Hashable, object], folder: Path)
         params=params,
         metrics={name: float(str(row[name])) for name in metrics} | ladder_metrics(context, str(row["model"])),
         tags={"plan": plan.name, "plan_hash": plan.hash},
-        data={name: context.digest(name) for name in INPUTS},
+        data={name: context.digest(name) for name in inputs_of(context.plan)},
         model=ServedModel(Path(reward.__file__).with_name("served_reward.py"), folder, example, answer, REQUIREMENTS),
         model_digest=str(row["digest"]),
         curves=tie_curves(context, str(row["model"])),

@@ -22,6 +22,7 @@ from beholder.taste.base import Ratings
 from beholder.taste.evaluate import CrossValidation, FoldPrediction, Folds
 from beholder.taste.fusion import Fusion
 from beholder.taste.people import People
+from beholder.taste.profiles import told_people
 from beholder.taste.registry import taste_model
 
 if TYPE_CHECKING:
@@ -227,25 +228,8 @@ def _load(store: Store, one: SetTables, first_occasion: bool) -> _Loaded:
         table = table if "prompt_id" in table.columns else table.assign(prompt_id=table["image_id"])
         table, images, features, vectors = (named_ids(frame, one.name) for frame in (table, images, features, vectors))
         users, texts = (None if frame is None else named_ids(frame, one.name) for frame in (users, texts))
-    people = _people(users, texts, table, one.name)
+    people = told_people(users, texts, one.name)
     return _Loaded(table, Ratings.from_frame(table), pictures_from(images, features, vectors), people)
-
-
-def _people(
-    users: pd.DataFrame | None, texts: pd.DataFrame | None, ratings: pd.DataFrame, dataset: str
-) -> People | None:
-    """What may be told of people; None where nothing is told."""
-    from beholder.records import unpack
-    from beholder.taste.profiles import with_profiles
-
-    if users is None and texts is None:
-        return None
-    if users is None:
-        users = ratings[["user_id"]].astype(str).drop_duplicates()
-    people = People.from_frame(users.assign(dataset=dataset) if dataset else users)
-    if texts is not None:
-        people = with_profiles(people, texts["user_id"].astype(str).tolist(), unpack(texts["vector"]))
-    return people.masked()
 
 
 def named_ids(frame: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -169,3 +169,26 @@ def with_profiles(people: People, user_ids: Sequence[str], vectors: NDArray[Any]
     known = np.isin(ids, people.user_ids)
     profiles[np.searchsorted(people.user_ids, ids[known])] = vectors[known]
     return People(people.user_ids, people.demographics, people.dataset, profiles)
+
+
+def told_people(users: pd.DataFrame | None, texts: pd.DataFrame | None, dataset: str = "") -> People | None:
+    """What may be told of people, small groups masked; None where nothing is told.
+
+    Parameters
+    ----------
+    users : DataFrame, optional
+        `user_id` and demographics.
+    texts : DataFrame, optional
+        `user_id` and `vector` (packed): embeddings of their texts. Without `users` these are the people.
+    dataset : str
+        The set they belong to, where there are several.
+    """
+    from beholder.records import unpack
+
+    known = texts[["user_id"]] if users is None and texts is not None else users
+    if known is None:
+        return None
+    people = People.from_frame(known.assign(dataset=dataset) if dataset else known)
+    if texts is not None:
+        people = with_profiles(people, texts["user_id"].astype(str).tolist(), unpack(texts["vector"]))
+    return people.masked()

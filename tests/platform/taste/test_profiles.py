@@ -64,6 +64,8 @@ def test_profiles_stand_at_their_people() -> None:
     np.testing.assert_array_equal(found.profiles, [[0, 0], [1, 1], [0, 0], [3, 3]])
     with pytest.raises(TableError, match="2 embeddings of the texts of 1 people"):
         with_profiles(people, ["u01", "u01"], np.ones((2, 2)))
+    with pytest.raises(TableError, match="gaps or infinities in the embeddings of profiles"):
+        with_profiles(people, ["u01"], np.array([[np.nan, 1.0]]))
     with pytest.raises(TableError, match="without column profile"):
         tellable(users(OWN).drop(columns="profile"))
 

@@ -133,9 +133,10 @@ def test_adapting_replaces_a_user_and_keeps_the_others(world: World, design: Des
 
 
 def test_unknown_users_and_models_are_named(world: World, design: Design, tmp_path: Path) -> None:
-    model = taste_model("constant").fit(world.ratings, design, np.random.default_rng(0))
-    with pytest.raises(UserError, match="'stranger'"):
-        model.predict(["stranger"], design.matrix[:1])
+    for name in ("constant", "user_ridge", "eb_slopes", "factors", "lore", "ideal_points", "neighbours"):
+        model = taste_model(name).fit(world.ratings, design, np.random.default_rng(0))
+        with pytest.raises(UserError, match="'stranger'"):
+            model.predict(["stranger"], design.matrix[:1])
     with pytest.raises(UserError, match="eb_slopes"):
         taste_model("oracle_of_delphi")
     with pytest.raises(StoreError, match="holds no model"):
