@@ -1,4 +1,4 @@
-"""The reduced demo as a user runs it: in a process of its own, on Ray, killed without warning and started again."""
+"""The reduced demo as a user runs it: in one process, and on Ray, killed without warning and started again."""
 
 from __future__ import annotations
 
@@ -8,19 +8,28 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from beholder.engine.environment import worker_environment
 from beholder.models import weights
 from beholder.store import Store
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "jobs/demo.py", "--plan", "jobs/studies/reduced.yaml", "--workers", "2", "--store"]
-LIMIT = 600.0
+COMMAND = [
+    sys.executable,
+    "jobs/demo.py",
+    "--plan",
+    "jobs/studies/reduced.yaml",
+    "--set",
+    "generate.calibration_prompts=24",
+]
+HERE, TWO, ONE = ("--in-process",), ("--workers", "2"), ("--workers", "1")
+LIMIT = 1800.0
 """Seconds after which a run counts as hanging; no measure of speed."""
 
 pytestmark = [
@@ -33,26 +42,28 @@ pytestmark = [
 ]
 
 
-def begin(store: Path, log: Path) -> subprocess.Popen[bytes]:
+def begin(store: Path, log: Path, how: Sequence[str]) -> subprocess.Popen[bytes]:
     with log.open("ab") as stream:
-        # A session of its own, so that a kill takes the workers along and nobody else.
+        # A session of its own, so that a kill takes the workers along and nobody else. With the variables that a job
+        # starts itself again to set, it starts once.
         return subprocess.Popen(
-            [*COMMAND, str(store)], cwd=ROOT, stdout=subprocess.PIPE, stderr=stream, start_new_session=True
-        )
+            [*COMMAND, "--store", str(store), *how], cwd=ROOT, env={**os.environ, **worker_environment()},
+            stdout=subprocess.PIPE, stderr=stream, start_new_session=True,
+        )  # fmt: skip
 
 
-def finish(store: Path, log: Path) -> dict[str, Any]:
+def finish(store: Path, log: Path, how: Sequence[str]) -> dict[str, Any]:
     """Run to the end; the last line of standard output."""
-    process = begin(store, log)
+    process = begin(store, log, how)
     output, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 0, log.read_text()[-3000:]
     last: dict[str, Any] = json.loads(output.decode().strip().splitlines()[-1])
     return last
 
 
-def kill_when(store: Path, log: Path, happened: Callable[[], bool]) -> None:
+def kill_when(store: Path, log: Path, how: Sequence[str], happened: Callable[[], bool]) -> None:
     """Start, wait until something is in the store, and kill everything at once."""
-    process = begin(store, log)
+    process = begin(store, log, how)
     deadline = time.monotonic() + LIMIT
     while not happened():
         assert process.poll() is None, f"ended before it could be killed: {log.read_text()[-3000:]}"
@@ -69,28 +80,28 @@ def rows_of(store: Path, stage: str) -> int:
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("unbroken")
-    return folder / "store", finish(folder / "store", folder / "log")
+    return folder / "store", finish(folder / "store", folder / "log", HERE)
 
 
-def test_killed_three_times_and_resumed_gives_the_same_tables(
+def test_killed_three_times_and_resumed_on_other_workers_gives_the_tables_of_one_process(
     unbroken: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     whole, last = unbroken
     store, log = tmp_path / "store", tmp_path / "log"
     pictures = rows_of(whole, "generate")
-    kill_when(store, log, lambda: rows_of(store, "generate") > 0)
+    kill_when(store, log, TWO, lambda: rows_of(store, "generate") > 0)
     assert rows_of(store, "generate") < pictures
-    kill_when(store, log, lambda: rows_of(store, "rewrite") > 0)
+    kill_when(store, log, ONE, lambda: rows_of(store, "rewrite") > 0)
     assert not Store(store).has_table("steered_images")
-    kill_when(store, log, lambda: Store(store).has_table("votes"))
-    again = finish(store, log)
+    kill_when(store, log, TWO, lambda: Store(store).has_table("votes"))
+    again = finish(store, log, ONE)
     assert again["tables"] == last["tables"]
     assert again["digest"] == last["digest"]
 
 
 def test_a_second_run_computes_nothing(unbroken: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     store, first = unbroken
-    second = finish(store, tmp_path / "log")
+    second = finish(store, tmp_path / "log", TWO)
     assert second["digest"] == first["digest"]
     assert second["counts"].get("computed", 0) == 0
 
