@@ -96,6 +96,8 @@ class Taste(Section):
     """Whether models are told what `users` says of people; no if not given."""
     profiles: bool | None = None
     """Whether models are told the texts in `users.profile`, as embeddings; no if not given."""
+    processes: Count | None = None
+    """How many workers train each network of `train_taste` together, sharing its batches; one if not given."""
 
 
 class Steer(Section):

@@ -8,11 +8,13 @@ round (rewrite, generate, score) then starts no process at all. Stages on GPUs s
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 from uuid import uuid4
 
 from beholder.engine.cluster import connect, one_line
+from beholder.engine.data_parallel import Gang, processes_of, worker_of
 from beholder.engine.dispatch import Dispatch, Pool, original, side_by_side
 from beholder.engine.environment import worker_environment
 from beholder.engine.inprocess import Outcome, Worker, identity_of, worker_name
@@ -30,9 +32,10 @@ MANY = 10**6
 class _Actor:
     """What runs in a worker's process."""
 
-    def __init__(self, stage: Stage, store: Store, gpu_share: float, run: str) -> None:
+    def __init__(self, stage: Stage, store: Store, gpu_share: float, run: str, options: Mapping[str, Any]) -> None:
         self._stage, self._store, self._gpu_share, self._run = stage, store, gpu_share, run
-        self._worker: Worker | None = None
+        self._options = options
+        self._worker: Worker | Gang | None = None
 
     def start(self) -> tuple[str, str]:
         """Load the stage at the first call; answers with the worker's name and its machine's id in the cluster."""
@@ -48,7 +51,7 @@ class _Actor:
         if self._worker is None:
             _stay_within(self._gpu_share)
             with first_alone(identity_of(self._stage), machine, self._run):
-                self._worker = Worker(self._stage, self._store)
+                self._worker = worker_of(self._stage, self._store, self._options)
         return worker_name(), machine
 
     def run(self, batch: list[Keyed]) -> list[Outcome]:
@@ -59,7 +62,7 @@ class _Actor:
         """Process one batch and drop what comes out."""
         self._started().try_out(batch)
 
-    def _started(self) -> Worker:
+    def _started(self) -> Worker | Gang:
         if self._worker is None:
             raise RuntimeError("start was not called")
         return self._worker
@@ -150,7 +153,7 @@ class RayPool:
             self._started = connect(self._address, self._workers)
         identity = identity_of(stage)
         demand = demand_of(stage)
-        limit = self._limit(demand, beside)
+        limit = max(1, self._limit(demand, beside) // processes_of(stage))
         size = limit if count is None else min(limit, count)
         pool = self._pools.pop(identity, None) or self._make(stage, demand, size)
         self._busy[identity] = pool
@@ -219,16 +222,19 @@ class RayPool:
         if demand.gpu:
             self._slots.grow(size)
         places: Places = self._slots if demand.gpu else Anywhere()
-        actor = ray.remote(
-            num_cpus=0 if demand.gpu else 1 / WARM_POOLS,
-            num_gpus=share,
-            memory=memory,
-            max_restarts=0,
-            runtime_env=dict(demand.runtime_env),
-        )(_Actor)
-        return Pool(
-            lambda options: actor.options(**options).remote(stage, self.store, share, self._name), places, share, memory
-        )
+        asked: dict[str, Any] = {
+            "num_cpus": 0 if demand.gpu else 1 / WARM_POOLS,
+            "num_gpus": share,
+            "memory": memory,
+            "max_restarts": 0,
+            "runtime_env": dict(demand.runtime_env),
+        }
+        actor = ray.remote(**asked)(_Actor)
+
+        def make(options: Mapping[str, Any]) -> Any:
+            return actor.options(**options).remote(stage, self.store, share, self._name, asked)
+
+        return Pool(make, places, share, memory)
 
     def _make_room(self, stage: Stage, share: float, memory: float) -> None:
         """Close warm pools while a new one does not fit beside them: four, a whole GPU, the machines' memory.
