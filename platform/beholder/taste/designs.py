@@ -9,17 +9,21 @@ prompts as new.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from beholder.errors import TableError
+from beholder.errors import EstimateError, TableError
 from beholder.taste.alignment import Alignment, fit_alignment
 from beholder.taste.base import Floats, Strings
-from beholder.taste.features import ALIGNED, IMAGE, Design, FeatureMap, Features, Group
+from beholder.taste.features import ALIGNED, IMAGE, Design, FeatureMap, Features, Group, Refit
 from beholder.taste.leaks import LeakError
+from beholder.taste.splits import group_folds
 
 ALIGNMENT_FOLDS = 5
+REFITS, MANY_IMAGES = 3, 1000
+"""Designs learned without a fold of the prompts; with more than so many images one says enough."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +108,7 @@ class LearnedDesign:
             np.vstack([self.training.matrix, new.matrix]),
             new.block_names,
             new.block_sizes,
+            self.training.refits,
         )
 
 
@@ -140,7 +145,43 @@ def learn_design(
         features, alignment = features.with_block(ALIGNED.name, fit.crossfitted), fit.alignment
         groups = _groups(image, aligned)
     learned = FeatureMap.fit(features, groups)
-    return LearnedDesign(learned, alignment, learned.transform(features), np.unique(pictures.prompt_ids))
+    training = learned.transform(features)
+    # A stream of its own: what callers draw after this does not depend on how many folds there are.
+    refits = _refits(features, groups, pictures.prompt_ids, training, rng.spawn(1)[0])
+    training = replace(training, refits=refits)
+    return LearnedDesign(learned, alignment, training, np.unique(pictures.prompt_ids))
+
+
+def _refits(
+    features: Features, groups: Sequence[Group], prompt_ids: Strings, training: Design, rng: np.random.Generator
+) -> tuple[Refit, ...]:
+    """The design learned again without each fold of the prompts, as far as something can be learned without it.
+
+    Values of the projection are cross-fitted already: they are taken as they are.
+    """
+    n_folds = min(REFITS, len(np.unique(prompt_ids)))
+    if n_folds < 2:
+        return ()
+    folds, found = group_folds(prompt_ids, n_folds, rng), []
+    for fold in range(n_folds if len(prompt_ids) <= MANY_IMAGES else 1):
+        inside = folds != fold
+        names = features.image_ids[inside]
+        try:
+            again = FeatureMap.fit(features.take(names), groups).transform(features)
+        except EstimateError:  # a block that is constant without the fold
+            continue
+        blocks = zip(training.slices(), again.slices(), strict=True)
+        turned = [_turned(again.matrix[:, b], training.matrix[:, a], inside) for a, b in blocks]
+        design = replace(training, matrix=np.hstack(turned))
+        found.append(Refit(design, features.image_ids[~inside]))
+    return tuple(found)
+
+
+def _turned(rows: Floats, target: Floats, inside: NDArray[np.bool_]) -> Floats:
+    """Rows of one block in the target's axes, with its total variance over the images inside (Schoenemann 1966)."""
+    left, _, right = np.linalg.svd(rows[inside].T @ target[inside], full_matrices=False)
+    stretch = np.sqrt(np.mean(target**2) / np.mean(rows[inside] ** 2) * target.shape[1] / rows.shape[1])
+    return np.asarray(stretch * (rows @ (left @ right)))
 
 
 def _groups(image: Group, aligned: Group | None) -> Sequence[Group]:

@@ -132,12 +132,17 @@ def _inverses(matrices: Floats) -> Floats:
     return np.asarray(out + lower.transpose(0, 2, 1))
 
 
+def _times(matrices: Floats, vectors: Floats) -> Floats:
+    """Each matrix, shape (U, q, q), times its vector, shape (U, q)."""
+    return np.asarray((matrices @ vectors[:, :, None])[:, :, 0])
+
+
 class System:
     """The normal equations of (shared coefficients, image effects) with own slopes integrated out, at one prior."""
 
     def __init__(self, data: Stacked, prior: Prior) -> None:
         self.data, self.prior = data, prior
-        own_inverse = np.linalg.inv(prior.own)
+        own_inverse = self.own_inverse = np.linalg.inv(prior.own)
         noise = prior.noise[:, None, None]
         self.c = _inverses(own_inverse + data.grams / noise)
         self.noise = prior.noise[data.user]
@@ -147,8 +152,8 @@ class System:
         kept = (1.0 - np.einsum("nq,nq->n", self.xc, data.x)) / self.noise  # diagonal of K^-1
         self.kept = kept
         self.diagonal = np.bincount(data.image, kept, data.n_images) + 1.0 / prior.image
-        kx = self.xc @ own_inverse  # K^-1 X
-        columns = [data.sums_by_image(kx, data.groups[data.user, g]) for g in range(data.groups.shape[1])]
+        # K^-1 X = X C own^-1 / noise; summed first, multiplied then: images are fewer than ratings.
+        columns = [data.sums_by_image(self.xc, w) @ own_inverse for w in data.groups.T[:, data.user]]
         self.coupling = np.hstack(columns)  # between image effects and shared coefficients, (I, s)
         self.learnt = self.c @ (data.grams / noise)  # own slopes' response to a taste
         size = self.coupling.shape[1]
@@ -184,10 +189,22 @@ class System:
         return np.r_[(self.data.groups.T @ sums).ravel(), np.bincount(self.data.image, weighted, self.data.n_images)]
 
     def apply(self, z: Floats) -> Floats:
-        """The matrix of the system times `z`."""
-        size = len(self.shared)
-        prior = np.r_[1.0 / self.prior.shared, np.full(self.data.n_images, 1.0 / self.prior.image)]
-        return self.gather(self.fitted(z[:size], z[size:])) + prior * z
+        """The matrix of the system times `z`: `gather(fitted(z))` and the prior's part, in half the passes over X.
+
+        With a user's fitted values v = X b + e, K^-1 v = (e + X (b - C X'v / noise)) / noise and X'v = X'X b + X'e.
+        """
+        data, size = self.data, len(self.shared)
+        each = data.groups @ z[:size].reshape(data.groups.shape[1], -1)
+        effects = z[size:][data.image]
+        crossed = np.stack([effects[s] @ data.x[s] for s in data.parts])
+        crossed += _times(data.grams, each)
+        left = each - _times(self.c, crossed) / self.prior.noise[:, None]
+        for s, coefficients in zip(data.parts, left, strict=True):
+            effects[s] += data.x[s] @ coefficients
+        # X' K^-1 v = own^-1 C X'v / noise, since X'X C / noise = 1 - own^-1 C.
+        sums = (each - left) @ self.own_inverse
+        among = np.r_[(data.groups.T @ sums).ravel(), np.bincount(data.image, effects / self.noise, data.n_images)]
+        return among + np.r_[1.0 / self.prior.shared, np.full(data.n_images, 1.0 / self.prior.image)] * z
 
     def precondition(self, r: Floats) -> Floats:
         """Solve with the diagonal in place of the information about the image effects."""
@@ -258,14 +275,16 @@ class System:
         return Moments(z[:size].copy(), z[size:], own, residuals, shared, effects, rest, carry)
 
 
-def approximate_solution(problem: Problem, prior: Prior, sharpen: bool = True) -> Solution:
+def approximate_solution(
+    problem: Problem, prior: Prior, sharpen: bool = True, tolerance: float = TOLERANCE
+) -> Solution:
     """Everybody's posterior, as `solve_prior` gives it, with the approximation this module is about.
 
     The likelihood is not computed (NaN).
     """
     data = Stacked(problem)
     system = System(data, prior)
-    return as_solution(data, system.moments(system.solve(), sharpen))
+    return as_solution(data, system.moments(system.solve(tolerance=tolerance), sharpen))
 
 
 def as_solution(data: Stacked, m: Moments) -> Solution:

@@ -15,12 +15,10 @@ The model is in `beholder.taste.eb_likelihood`. Choices, each made by held-out p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from beholder.errors import EstimateError, UserError
@@ -28,13 +26,13 @@ from beholder.taste.base import Floats, Indices, Ratings, Strings
 from beholder.taste.eb_groups import Groups
 from beholder.taste.eb_kernel import restricted_likelihood
 from beholder.taste.eb_large import approximate_solution
-from beholder.taste.eb_likelihood import Prior, Problem, Solution, Variances, prior_of, solve, solve_prior
+from beholder.taste.eb_likelihood import Problem, Solution, Variances, prior_of, solve_prior
 from beholder.taste.eb_moments import Estimate, Freedom, NoisePrior, estimate_prior, own_noise_of
+from beholder.taste.eb_spare import FOLDS, held_out_prompts, spare_variance, without
 from beholder.taste.features import Design
-from beholder.taste.linear import Belief, LinearTaste, Told, with_intercept
+from beholder.taste.linear import Belief, LinearTaste, Told
 from beholder.taste.people import People
 from beholder.taste.population import user_offsets
-from beholder.taste.splits import group_folds
 
 SMALLEST, LARGEST = 1e-6, 1e2
 """Bounds of each component, as shares of the ratings' variance: at the lower one it is as good as 0."""
@@ -89,7 +87,7 @@ class EBSlopes:
             there are no groups.
         """
         self._check()
-        problem, users, images = _problem(ratings, design)
+        problem, users, images, order = _problem(ratings, design)
         exact = len(images) <= self.exact_images
         groups = None
         if self.demographics:
@@ -104,11 +102,10 @@ class EBSlopes:
         else:
             estimate = self._from_moments(problem, exact, rng)
         solution = (solve_prior if exact else approximate_solution)(problem, estimate.prior)
-        if exact and not (groups or self.factors or self.own_noise):
-            rows = design.rows(ratings.image_id)
-            spare = spare_variance(ratings, rows, design, estimate.variances, rng)
-        else:
-            spare = spare_by_one_fold(problem, estimate.prior, _prompts(ratings, problem), exact, rng)
+        most = len(design.refits) or FOLDS if exact else 1
+        prompts = _codes(ratings.prompt_id)[1][order]
+        parts = held_out_prompts(problem, images, prompts, design, most, rng)
+        spare = spare_variance(parts, estimate.prior, exact)
         return self._taste(design, users, images, problem, estimate, solution, spare, groups)
 
     def _check(self) -> None:
@@ -223,73 +220,6 @@ def estimate_variances(problem: Problem, iterations: int = 200) -> Variances:
     return Variances.from_vector(np.exp(found.x))
 
 
-def spare_variance(
-    ratings: Ratings, rows: Floats, design: Design, v: Variances, rng: np.random.Generator, n_folds: int = 3
-) -> float:
-    """By how much ratings of prompts left out scatter more than the model says, in squared ticks; 0 at least.
-
-    Images of one prompt share more than the design knows of, which the likelihood of the training prompts takes for
-    certainty. The means are not touched: an effect of prompts in the model, shared and own, makes the SDs honest too,
-    but takes from the slopes what prompts differ in (accuracy .617 in place of .629 with 32 prompts to learn from).
-    """
-    folds = group_folds(ratings.prompt_id, min(n_folds, len(np.unique(ratings.prompt_id))), rng)
-    excess = []
-    for fold in range(int(folds.max()) + 1):
-        train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        problem, users, _ = _problem(ratings.take(train), design)
-        beliefs = dict(zip(users.tolist(), solve(problem, v).own, strict=True))
-        for user in np.intersect1d(users, ratings.user_id[test]).tolist():
-            mine = test[ratings.user_id[test] == user]
-            x, belief = with_intercept(rows[mine]), beliefs[user]
-            expected = np.einsum("np,pq,nq->n", x, belief.covariance, x) + v.image + v.noise
-            excess.append((ratings.score[mine] - x @ belief.mean) ** 2 - expected)
-    return max(0.0, float(np.mean(np.concatenate(excess)))) if excess else 0.0
-
-
-def spare_by_one_fold(
-    problem: Problem,
-    prior: Prior,
-    prompts: Sequence[Indices],
-    exact: bool,
-    rng: np.random.Generator,
-) -> float:
-    """`spare_variance` from one third of the prompts left out once: enough where there are many ratings.
-
-    Parameters
-    ----------
-    prompts : sequence of int arrays, each shape (n_u,)
-        The prompt of each user's ratings.
-    exact : bool
-        Whether by the exact posterior.
-    """
-    names = np.unique(np.concatenate(list(prompts)))
-    out = rng.permutation(names)[: max(1, len(names) // 3)]
-    held = [np.isin(p, out) for p in prompts]
-    train = _without(problem, held)
-    solution = solve_prior(train, prior) if exact else approximate_solution(train, prior, sharpen=False)
-    excess = []
-    everyone = zip(held, problem.rows, problem.scores, prior.noise, solution.own, strict=True)
-    for mine, rows, scores, noise, belief in everyone:
-        if np.all(mine):
-            continue
-        x = with_intercept(rows[mine])
-        expected = np.einsum("np,np->n", x @ belief.covariance, x) + prior.image + noise
-        excess.append((scores[mine] - x @ belief.mean) ** 2 - expected)
-    every = np.concatenate(excess) if excess else np.empty(0)
-    return max(0.0, float(every.mean())) if len(every) else 0.0
-
-
-def _without(problem: Problem, held: Sequence[NDArray[np.bool_]]) -> Problem:
-    """The problem without the ratings held out; users and images stay, even those left with none."""
-    kept = [~h for h in held]
-    return replace(
-        problem,
-        rows=[r[k] for r, k in zip(problem.rows, kept, strict=True)],
-        scores=[s[k] for s, k in zip(problem.scores, kept, strict=True)],
-        images=[i[k] for i, k in zip(problem.images, kept, strict=True)],
-    )
-
-
 def shares(problem: Problem, v: Variances) -> dict[str, float]:
     """Share of the ratings' variance that each part explains, over the rated images."""
     scale = _feature_variances(problem)
@@ -334,12 +264,12 @@ def with_images(problem: Problem, most: int, rng: np.random.Generator) -> Proble
         return problem
     place = np.full(problem.n_images, -1)
     place[np.sort(rng.choice(problem.n_images, most, replace=False))] = np.arange(most)
-    part = _without(problem, [place[i] < 0 for i in problem.images])
+    part = without(problem, [place[i] < 0 for i in problem.images])
     return replace(part, images=[place[i] for i in part.images], n_images=most)
 
 
-def _problem(ratings: Ratings, design: Design) -> tuple[Problem, Strings, Strings]:
-    """Ratings grouped by user, with the sorted users and images."""
+def _problem(ratings: Ratings, design: Design) -> tuple[Problem, Strings, Strings, Indices]:
+    """Ratings grouped by user, with the sorted users and images, and where the ratings stood before."""
     users, who = _codes(ratings.user_id)
     images, which = _codes(ratings.image_id)
     order = np.argsort(who, kind="stable")
@@ -353,15 +283,7 @@ def _problem(ratings: Ratings, design: Design) -> tuple[Problem, Strings, String
         len(images),
         design.slices(),
     )
-    return problem, users, images
-
-
-def _prompts(ratings: Ratings, problem: Problem) -> list[Indices]:
-    """The prompt of each user's ratings, as numbers."""
-    _, who = _codes(ratings.user_id)
-    _, prompt = _codes(ratings.prompt_id)
-    ends = np.cumsum([len(s) for s in problem.scores])[:-1]
-    return np.split(prompt[np.argsort(who, kind="stable")], ends)
+    return problem, users, images, order
 
 
 def _codes(names: Strings) -> tuple[Strings, Indices]:

@@ -89,12 +89,15 @@ class Design:
     block_names : tuple of str
     block_sizes : tuple of int
         Columns per block, adding up to p.
+    refits : tuple of Refit
+        The same images by designs learned without some of them; none where rows do not depend on what was learned.
     """
 
     image_ids: Strings
     matrix: Floats
     block_names: tuple[str, ...]
     block_sizes: tuple[int, ...]
+    refits: tuple[Refit, ...] = ()
 
     def rows(self, image_ids: Sequence[str] | Strings) -> Floats:
         """The rows of these images (repeats allowed), shape (len(image_ids), p)."""
@@ -104,6 +107,23 @@ class Design:
         """Columns of each block."""
         ends = np.cumsum(self.block_sizes).tolist()
         return tuple(slice(end - size, end) for end, size in zip(ends, self.block_sizes, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Refit:
+    """How a design's training images look to a design learned without some of them.
+
+    Attributes
+    ----------
+    design : Design
+        Rows of all training images, turned and stretched to lie as nearly as can be where they lay: prior variances
+        hold for both.
+    left_out : array of str
+        The images it was learned without.
+    """
+
+    design: Design
+    left_out: Strings
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ class PredictFold:
     released: bool = False
     first_occasion: bool = False
     name: str = "evaluate"
-    version: int = 2
+    version: int = 3
     batch_size: int = 1
     _store: Store | None = field(default=None, repr=False)
     _prepared: dict[tuple[bool, bool, bool, bool], CrossValidation] = field(default_factory=dict, repr=False)

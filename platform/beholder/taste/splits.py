@@ -135,7 +135,7 @@ class Split:
         return self.ratings.take(self.test)
 
 
-def group_folds(groups: Strings, n_folds: int, rng: np.random.Generator) -> Indices:
+def group_folds(groups: Strings | Indices, n_folds: int, rng: np.random.Generator) -> Indices:
     """A fold 0...n_folds-1 for each entry; entries of one group share it, folds are near equal in entries.
 
     Groups are shuffled, then each goes to the fold that is smallest so far.
