@@ -274,11 +274,16 @@ class InProcess:
                     idle = 0
                     break
 
-    def try_out(self, stage: Stage, batch: Sequence[Keyed]) -> None:
-        """Process one batch on a stage of its own, which is then let go, as are those set up before."""
-        self.close()
-        release()
-        Worker(stage, self.store).try_out(batch)
+    def try_out(self, stage: Stage, batch: Sequence[Keyed], *, fresh: bool = True) -> None:
+        """Process one batch; a fresh stage is set up after those before were let go. One that fails is let go too."""
+        if fresh:
+            self.close()
+            release()
+        try:
+            self._worker(stage).try_out(batch)
+        except BaseException:
+            self.close()
+            raise
 
     def _worker(self, stage: Stage) -> Worker:
         identity = identity_of(stage)

@@ -55,8 +55,15 @@ class Backend(Protocol):
         """
         ...
 
-    def try_out(self, stage: Stage, batch: Sequence[Keyed]) -> None:
-        """Process one batch on a worker of its own, and drop what comes out. All other workers are let go first.
+    def try_out(self, stage: Stage, batch: Sequence[Keyed], *, fresh: bool = True) -> None:
+        """Process one batch on one worker, and drop what comes out.
+
+        Parameters
+        ----------
+        stage : Stage
+        batch : sequence of Keyed
+        fresh : bool
+            On a worker of its own, after all others were let go; else on the one that the last try of this stage left.
 
         Raises
         ------

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stages_for_tests import Allocating, Hungry, Square, notes
+from stages_for_tests import Allocating, Elastic, Hungry, Square, notes
 
 from beholder.engine.chain import Link, run_chain
 from beholder.engine.memory import is_out_of_memory, resized
@@ -58,6 +58,28 @@ def test_probe_finds_a_limit_on_workers(ray_address, engine_of, store, way):
     assert notes(store, "hungry", "setup") == ["1", "2", "4", "3"]
 
 
+@pytest.mark.parametrize(
+    ("limit", "most", "loads"),
+    [(4, 4, ["1"]), (5, 16, ["1", "6", "5"]), (6, 16, ["1", "6"]), (9, 9, ["1"]), (0, 8, ["1"]), (7, 8, ["1", "6"])],
+)
+def test_a_stage_that_can_be_resized_is_loaded_again_only_after_a_size_that_did_not_fit(
+    kind, engine_of, store, limit, most, loads
+):
+    """Tried are 1, 2, 4, ... and the halves of the gap; names the size at which each worker loaded the stage."""
+    backend = engine_of(kind).backend
+    assert probe(backend, Elastic(99, limit), MANY[:3], most) == limit
+    assert notes(store, "hungry", "setup") == loads
+    if kind == "inprocess" and limit:  # what a probe leaves behind is at the size that its identity says
+        backend.try_out(Elastic(limit, limit), [], fresh=True)
+        assert notes(store, "hungry", "setup")[-1] == str(limit)
+
+
+@pytest.mark.ray
+def test_a_worker_that_dies_in_a_probe_is_followed_by_a_fresh_one(ray_address, engine_of, store):
+    assert probe(engine_of("ray").backend, Elastic(99, 3, "exit"), MANY[:2], 8) == 3
+    assert notes(store, "hungry", "setup") == ["1", "3"]
+
+
 @pytest.mark.ray
 def test_probe_finds_a_real_limit_of_a_worker(ray_address, engine_of):
     assert probe(engine_of("ray").backend, Allocating(64, 2), MANY[:1], 4) == 2
@@ -71,7 +93,7 @@ def test_probe_finds_the_real_limit_of_a_process(store):
         "print(probe(InProcess(Store(sys.argv[2])), Allocating(64, 5), [{'n': 1}], 16))"
     )
     arguments = [sys.executable, "-c", code, str(Path(__file__).parent), str(store.root)]
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=600)
     assert done.stdout.strip() == "5", done.stderr
 
 
