@@ -123,19 +123,19 @@ class RayPool:
                 [Dispatch(pool, part[1].take, self._patience) for pool, part in zip(pools, parts, strict=True)]
             )
 
-    def try_out(self, stage: Stage, batch: Sequence[Keyed]) -> None:
-        """Process one batch on a worker of its own; all others are let go, since they may hold the memory it needs.
+    def try_out(self, stage: Stage, batch: Sequence[Keyed], *, fresh: bool = True) -> None:
+        """Process one batch on one worker; all others are let go, since they may hold the memory it needs.
 
-        A worker that dies counts as one that ran out of memory: that is how a system says so.
+        A worker that dies counts as one that ran out of memory: that is how a system says so. One that fails is let go.
         """
         import ray
 
-        for identity in list(self._pools):
+        for identity in self._pools.keys() - (set() if fresh else {identity_of(stage)}):
             self._pools.pop(identity).close()
         try:
             with self._pool_of(stage, 1) as pool:
-                ray.get(pool.first(self._patience).try_out.remote(list(batch)))
-            self._pools.pop(identity_of(stage)).close()
+                worker = pool.first(self._patience)
+                ray.get(worker.try_out.remote(list(batch)))
         except ray.exceptions.RayTaskError as error:
             raise original(error) from error
         except ray.exceptions.RayError as error:

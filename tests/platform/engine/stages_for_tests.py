@@ -121,6 +121,16 @@ class Hungry:
         raise OutOfMemoryError("full") if self.way == "ours" else MemoryError("full")
 
 
+class Elastic(Hungry):
+    """Hungry, but once loaded it can be brought to another batch size."""
+
+    resizable = True
+
+    def resize(self, batch_size: int) -> None:
+        assert self._loaded is not None
+        self.batch_size = self._loaded = batch_size
+
+
 @dataclass
 class Allocating:
     """Really allocates a block an item of its batch size, in a process that may have `room` blocks and a half more."""
@@ -175,8 +185,8 @@ class Fetching(Square):
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Go on when something has happened, or after a minute."""
-    end = time.monotonic() + 60
+    """Go on when something has happened; after ten minutes nothing will."""
+    end = time.monotonic() + 600
     while not condition() and time.monotonic() < end:
         time.sleep(0.01)
 
