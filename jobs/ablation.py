@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -36,6 +36,12 @@ if TYPE_CHECKING:
 DEFAULT_MODELS = ("eb_slopes", "fusion")
 TABLES = ("ablation", "ablation_adds", "ablation_gap", "ablation_spread", "token_effects")
 STEP_VERSION = 2
+FLAGS = {
+    "drifted": "joint training has drawn people together",
+    "average": "it hardly tells people apart",
+    "shrunken": "it tells people apart by far less than they differ",
+}
+"""What is said of the findings of `beholder.taste.collapse`."""
 
 
 def run(context: Context, sources: Sequence[Source], models: Sequence[str], out: str | None = None) -> None:
@@ -163,21 +169,25 @@ def summary(tables: Tables) -> list[str]:
     lines = ["What each thing adds to the share of pairs ordered right (two-way intervals):"]
     for row in tables["ablation_adds"].to_dict("records"):
         what = str(row["variant"]).removeprefix("no_")
-        points = f"{100 * row['estimate']:+.1f} points [{100 * row['ci_low']:+.1f}, {100 * row['ci_high']:+.1f}]"
-        lines.append(f"  {row['model']}, {row['split']}: {what} {points}, p = {row['p_holm']:.3f} (Holm)")
+        lines.append(f"  {row['model']}, {row['split']}: {what} {points(row)}, p = {row['p_holm']:.3f} (Holm)")
     lines.append("Known people less new people, same images:")
     for row in tables["ablation_gap"].to_dict("records"):
-        points = f"{100 * row['estimate']:+.1f} points [{100 * row['ci_low']:+.1f}, {100 * row['ci_high']:+.1f}]"
-        lines.append(f"  {row['model']}, {row['variant']}: {points}")
+        lines.append(f"  {row['model']}, {row['variant']}: {points(row)}")
     if len(tables["token_effects"]):
         lines.append("Accuracy lost when a token is masked:")
     for row in tables["token_effects"].to_dict("records"):
-        points = f"{100 * row['estimate']:+.1f} points [{100 * row['ci_low']:+.1f}, {100 * row['ci_high']:+.1f}]"
-        lines.append(f"  {row['model']}, {row['split']}: {row['token']} {points}, p = {row['p_holm']:.3f} (Holm)")
+        lines.append(f"  {row['model']}, {row['split']}: {row['token']} {points(row)}, p = {row['p_holm']:.3f} (Holm)")
     flagged = tables["ablation_spread"]
     flagged = flagged[flagged["finding"] != "apart"]
-    lines += [f"  {r['model']}, {r['split']}: {r['finding']} towards the average" for r in flagged.to_dict("records")]
+    lines += [f"  {row['model']}, {row['split']}: {FLAGS[row['finding']]}" for row in flagged.to_dict("records")]
     return lines
+
+
+def points(row: Mapping[Hashable, Any]) -> str:
+    """An estimate with its interval, in points; what makes no difference to anybody has none."""
+    if pd.isna(row["ci_low"]):
+        return f"{100 * row['estimate']:+.1f} points (no interval)"
+    return f"{100 * row['estimate']:+.1f} points [{100 * row['ci_low']:+.1f}, {100 * row['ci_high']:+.1f}]"
 
 
 def forecast(plan: Plan, models: Sequence[str], sources: Sequence[Source]) -> Mapping[str, int]:
