@@ -155,6 +155,9 @@ class Gang:
     def __init__(self, stage: Stage, store: Store, options: Mapping[str, Any]) -> None:
         if stage.batch_size != 1:
             raise ValueError(f"stage {stage.name!r} shares batches of {stage.batch_size}: 1 is what can be shared")
+        import ray
+
+        self._sent = ray.put(stage)  # as it is now: what has joined a group and loaded cannot be sent
         self._stage, self._store, self._options = stage, store, dict(options)
         self._group: TorchGroup | None = None
         self._worker: Worker | None = None
@@ -210,7 +213,7 @@ class Gang:
             return self._group, self._worker
         size = processes_of(self._stage)
         make = ray.remote(**self._options)(Follower)
-        self._followers = [make.remote(self._stage, self._store, rank) for rank in range(1, size)]
+        self._followers = [make.remote(self._sent, self._store, rank) for rank in range(1, size)]
         host = ray.util.get_node_ip_address()
         try:
             ray.get([follower.ready.remote() for follower in self._followers], timeout=PATIENCE)
