@@ -70,7 +70,7 @@ def estimate_prior(problem: Problem, start: Variances, freedom: Freedom, most_st
     Raises
     ------
     EstimateError
-        If the shares still move after `most_steps` steps.
+        If the shares still move after `most_steps` steps, or run off to where nothing can be solved.
     """
     data = Stacked(problem)
     total, units = float(data.y.var()), _units(problem, data)
@@ -80,7 +80,12 @@ def estimate_prior(problem: Problem, start: Variances, freedom: Freedom, most_st
     prior = replace(prior, shared=np.r_[prior.shared, np.tile(0.1 * np.diag(prior.own), groups)])
     noise, z, leap = NoisePrior(start.noise, np.inf), None, Leap()
     for step in range(1, most_steps + 1):
-        system = System(data, prior)
+        try:
+            system = System(data, prior)
+        except np.linalg.LinAlgError as error:
+            raise EstimateError(
+                f"variances ran off within {step} steps", remedy="fewer factors, or fewer columns"
+            ) from error
         z = system.solve(z, 1e-4)
         m = system.moments(z, sharpen=False)
         old, old_vector = _shares(prior, variances, units), variances.vector()

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from beholder.errors import UserError
+from beholder.errors import EstimateError, UserError
 from beholder.taste.base import Ratings
 from beholder.taste.eb_slopes import EBSlopes
 from beholder.taste.features import Design
@@ -20,7 +20,9 @@ class SizedSlopes:
     """`EBSlopes` with `factors` in large studies, and none in small ones: what stacks are made of.
 
     A factor is a direction in which people differ, so it takes people to see it. And where people rated fewer images
-    than the design has columns, many directions fit them equally well and the variances do not settle.
+    than the design has columns, many directions fit them equally well and the variances do not settle. They may not
+    settle with more ratings either, as where everybody rated the same hundred images: then there are no factors, and
+    the settings say how many were tried.
 
     Attributes
     ----------
@@ -55,7 +57,14 @@ class SizedSlopes:
     def fit(
         self, ratings: Ratings, design: Design, rng: np.random.Generator, people: People | None = None
     ) -> LinearTaste:
-        """`EBSlopes.fit` with `factors_for(ratings)`, which the fitted model's settings tell."""
-        factors = self.factors_for(ratings, sum(design.block_sizes))
-        fitted = EBSlopes(factors=factors).fit(ratings, design, rng, people)
-        return replace(fitted, name=self.name, settings={**fitted.settings, "factors": factors})
+        """`EBSlopes.fit` with `factors_for(ratings)`, or none where they do not settle: the settings tell."""
+        tried = factors = self.factors_for(ratings, sum(design.block_sizes))
+        try:
+            fitted = EBSlopes(factors=factors).fit(ratings, design, rng, people)
+        except EstimateError:
+            if not tried:
+                raise
+            factors = 0
+            fitted = EBSlopes().fit(ratings, design, rng, people)
+        told = {"factors": factors} | ({} if factors == tried else {"factors_tried": tried})
+        return replace(fitted, name=self.name, settings={**fitted.settings, **told})

@@ -252,3 +252,24 @@ def test_slopes_to_size_can_be_fitted_where_factors_cannot(n_users: int, n_rated
     assert fitted.settings["factors"] == 0  # 48 columns
     test = design.matrix[:50]
     assert np.isfinite(fitted.predict([str(fitted.user_ids[0])] * 50, test).mean).all()
+
+
+def test_factors_that_do_not_settle_are_left_out_and_named() -> None:
+    """Everybody rated the same 97 images, in 90 columns: the variances of factors run off, those of the slopes do not."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((97, 90)) * np.sqrt(np.linspace(2, 0.05, 90))
+    score = 500 + x @ rng.standard_normal(90) * 8 + rng.standard_normal((45, 1)) * 150
+    score += rng.standard_normal((45, 90)) @ x.T * 4 + rng.standard_normal((1, 97)) * 120
+    score = np.clip(np.round((score + rng.standard_normal((45, 97)) * 210) / 250) * 250, 0, 1000)
+    images, users = np.array([f"i{k:02d}" for k in range(97)]), np.array([f"u{k:02d}" for k in range(45)])
+    prompts = np.array([f"p{k // 5:02d}" for k in range(97)])
+    r = Ratings(np.repeat(users, 97), np.tile(images, 45), np.tile(prompts, 45), score.ravel())
+    design = Design(images, x, ("components",), (90,))
+    with pytest.raises(EstimateError, match=r"variances ran off|did not converge"):
+        EBSlopes(factors=4).fit(r, design, np.random.default_rng(0))
+    fitted = SizedSlopes().fit(r, design, np.random.default_rng(0))
+    assert (fitted.settings["factors"], fitted.settings["factors_tried"]) == (0, 4)
+    plain = EBSlopes().fit(r, design, np.random.default_rng(0))
+    np.testing.assert_allclose(
+        fitted.predict(users[:1].tolist() * 97, x).mean, plain.predict(users[:1].tolist() * 97, x).mean
+    )
