@@ -255,7 +255,7 @@ def test_slopes_to_size_can_be_fitted_where_factors_cannot(n_users: int, n_rated
 
 
 def test_factors_that_do_not_settle_are_left_out_and_named() -> None:
-    """Everybody rated the same 97 images, in 90 columns: the variances of factors run off, those of the slopes do not."""
+    """Everybody rated the same 97 images, in 90 columns: variances of factors run off, those of the slopes do not."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((97, 90)) * np.sqrt(np.linspace(2, 0.05, 90))
     score = 500 + x @ rng.standard_normal(90) * 8 + rng.standard_normal((45, 1)) * 150
