@@ -2,7 +2,8 @@
 
 Prompts are held out, as they are when models are judged: folds of prompts are predicted by models fitted without them,
 and the weights minimise the squared error of the combination there. The parts themselves are fitted on everything.
-Weights of 0 or more that add up to 1 keep the combination a rating and the number of free values small.
+Weights of 0 or more that add up to 1 keep the combination a rating and the number of free values small. Where prompts
+are too few to tell whether the combination is better than its first part, the first part has all the weight.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 from scipy.optimize import nnls
+from scipy.stats import t
 
 from beholder.errors import EstimateError, UserError
-from beholder.taste.base import FittedModel, Floats, Prediction, Ratings, State, Strings, TasteModel
+from beholder.taste.base import FittedModel, Floats, Indices, Prediction, Ratings, State, Strings, TasteModel
 from beholder.taste.cross_fit import cross_fit
 from beholder.taste.features import Design
 from beholder.taste.people import People
@@ -112,19 +114,24 @@ class Stack:
     Attributes
     ----------
     models : tuple of TasteModel
-        Two or more, of different names.
+        Two or more, of different names; the first is the one to fall back on.
     folds : int
         Prompts are split in so many folds.
     tested : int
         On so many of them the models are tried: more settle the weights better, and cost a fit each of every model
         that does not leave folds out by itself.
     name : str
+    confidence : float
+        Of the interval, over prompts, of what the combination's squared error is less than the first part's: where it
+        holds 0, the first part has all the weight. 0 takes any gain. A network's epoch is chosen on the folds that
+        weigh it, so with a dozen prompts it looks better than it is.
     """
 
     models: tuple[TasteModel, ...]
     folds: int = 8
     tested: int = 5
     name: str = "stack"
+    confidence: float = 0.95
 
     def __post_init__(self) -> None:
         names = [model.name for model in self.models]
@@ -132,6 +139,8 @@ class Stack:
             raise UserError(f"a stack of {names}", "two models or more, each once")
         if not 1 <= self.tested <= self.folds or self.folds < 2:
             raise UserError(f"{self.tested} of {self.folds} folds", "at least 2 folds, 1 or more of them tested")
+        if not 0 <= self.confidence < 1:
+            raise UserError(f"confidence = {self.confidence}", "0 or more, below 1")
 
     def fit(
         self, ratings: Ratings, design: Design, rng: np.random.Generator, people: People | None = None
@@ -158,8 +167,13 @@ class Stack:
         rows = np.flatnonzero(np.all(np.isfinite(predicted), axis=0))
         if not len(rows):
             raise EstimateError("nobody has ratings inside and outside the folds", "users with several prompts")
-        gram = held_out_errors(predicted[:, rows] - ratings.score[rows], np.array([one.ambiguity for one in each]))
+        errors, ambiguity = predicted[:, rows] - ratings.score[rows], np.array([one.ambiguity for one in each])
+        gram = held_out_errors(errors, ambiguity)
         weights = convex_weights(gram)
+        _, prompts = np.unique(ratings.prompt_id[rows], return_inverse=True)
+        gain, half = gain_over_first(errors, gram, weights, prompts, self.confidence)
+        if not gain > half:  # nor where one prompt leaves the interval unknown
+            weights = np.eye(len(weights))[0]
         error = float(weights @ gram @ weights)
         noise = max(error - float(weights @ [one.sd for one in each]) ** 2, 0.1 * error)
         rmse = np.sqrt(np.diag(gram)).tolist()
@@ -167,6 +181,7 @@ class Stack:
             "weights": {m.name: float(w) for m, w in zip(self.models, weights, strict=True)},
             "held_out_rmse": {m.name: r for m, r in zip(self.models, rmse, strict=True)},
             "held_out_rmse_stack": float(np.sqrt(error)),
+            "gain": {"estimate": gain, "half_width": half if np.isfinite(half) else None, "taken": bool(gain > half)},
             "n_held_out": len(rows),
             "parts": {one.model.name: dict(one.model.state().settings.get("settings", {})) for one in each},
         }
@@ -189,6 +204,43 @@ def held_out_errors(errors: Floats, ambiguity: Floats) -> Floats:
     gram = errors @ errors.T / errors.shape[1]
     square = np.diag(gram)
     return gram - np.diag(np.minimum(ambiguity, 0.9 * square))
+
+
+def gain_over_first(
+    errors: Floats, gram: Floats, weights: Floats, prompts: Indices, confidence: float
+) -> tuple[float, float]:
+    """By how much a combination's mean squared error is below its first part's, and the half width of the interval.
+
+    Parameters
+    ----------
+    errors : array, shape (k, n)
+        Of ratings that models were not fitted on.
+    gram : array, shape (k, k)
+        `held_out_errors` of them.
+    weights : array, shape (k,)
+    prompts : int array, shape (n,)
+        Prompt of each rating, 0...G-1: errors of one prompt go together.
+    confidence : float
+        0 gives a half width of 0.
+
+    Returns
+    -------
+    tuple of float
+        Squared ticks. The half width is NaN with fewer than two prompts.
+
+    Notes
+    -----
+    Linearised variance of a mean with clusters of unequal size, t with G-1 degrees of freedom. Weights are taken as
+    given, and the correction for ambiguity as known.
+    """
+    each = errors[0] ** 2 - (weights @ errors) ** 2
+    sums = np.bincount(prompts, each - each.mean())
+    n_prompts = len(sums)
+    gain = float(gram[0, 0] - weights @ gram @ weights)
+    if n_prompts < 2:
+        return gain, float("nan")
+    se = np.sqrt(n_prompts / (n_prompts - 1) * np.sum(sums**2)) / len(each)
+    return gain, float(t.ppf(0.5 + confidence / 2, n_prompts - 1) * se)
 
 
 def convex_weights(gram: Floats) -> Floats:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +24,7 @@ from beholder.taste.networks import Training
 from beholder.taste.people import People
 from beholder.taste.registry import load_model, save_model
 from beholder.taste.splits import group_folds
-from beholder.taste.stack import Stack, StackTaste, convex_weights, held_out_errors
+from beholder.taste.stack import Stack, StackTaste, convex_weights, gain_over_first, held_out_errors
 from beholder.taste.training_set import training_set
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -46,7 +47,9 @@ def folds(world: PaperWorld) -> np.ndarray:
 @pytest.fixture(scope="module")
 def fitted(world: PaperWorld) -> StackTaste:
     models = (EBSlopes(factors=2), FUSION)
-    return Stack(models, folds=5, tested=3).fit(world.training(), world.design, np.random.default_rng(1), world.people)
+    return Stack(models, folds=5, tested=3, confidence=0.0).fit(
+        world.training(), world.design, np.random.default_rng(1), world.people
+    )
 
 
 @settings(deadline=None, max_examples=20)
@@ -195,6 +198,29 @@ def test_weights_and_errors_are_those_of_the_folds(world: PaperWorld, fitted: St
     assert fitted.settings["n_held_out"] == rows.sum()
 
 
+def test_the_interval_of_the_gain_is_that_of_a_regression_with_clusters() -> None:
+    rng = np.random.default_rng(6)
+    prompts = np.r_[np.arange(12), rng.integers(0, 12, 300)]
+    errors = rng.standard_normal((2, 312)) + rng.standard_normal((2, 12))[:, prompts]
+    weights = np.array([0.3, 0.7])
+    gain, half = gain_over_first(errors, errors @ errors.T / 312, weights, prompts, 0.95)
+    each = errors[0] ** 2 - (weights @ errors) ** 2
+    regression = sm.OLS(each, np.ones(312)).fit(cov_type="cluster", cov_kwds={"groups": prompts}, use_t=True)
+    low, high = regression.conf_int()[0]
+    assert (gain - half, gain + half) == pytest.approx((low, high), rel=1e-9)
+    assert np.isnan(gain_over_first(errors, errors @ errors.T / 312, weights, np.zeros(312, dtype=int), 0.95)[1])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_few_prompts_leave_the_weight_with_the_first(seed: int) -> None:
+    """A dozen prompts say nothing of a network trained for one epoch on a few images."""
+    small = paper_world("linear", np.random.default_rng(seed), n_users=24, n_images=60, dims=6, images_per_prompt=5)
+    made = Stack((EBSlopes(), FUSION)).fit(small.training(), small.design, np.random.default_rng(seed), small.people)
+    assert made.weights.tolist() == [1.0, 0.0]
+    assert made.settings["gain"]["taken"] is False
+    assert made.settings["gain"]["estimate"] < made.settings["gain"]["half_width"]
+
+
 def test_the_stack_is_its_parts_by_weight_and_honest(world: PaperWorld, fitted: StackTaste, tmp_path: Path) -> None:
     test = world.test()
     rows = world.design.rows(test.image_id)
@@ -216,6 +242,8 @@ def test_a_stack_gives_the_useful_part_its_weight(world: PaperWorld) -> None:
 def test_what_cannot_be_stacked_is_refused() -> None:
     with pytest.raises(UserError, match="each once"):
         Stack((UserMean(), UserMean()))
+    with pytest.raises(UserError, match="confidence = 1"):
+        Stack((UserMean(), Population()), confidence=1.0)
     with pytest.raises(UserError, match="9 of 8 folds"):
         Stack((UserMean(), Population()), tested=9)
 
