@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from beholder.errors import UserError
-from beholder.evaluation import PERSONAL, Question, folds_of, folds_seed, predict_variants
+from beholder.evaluation import PERSONAL, Question, folds_of, folds_seed, models_said, predict_variants
 from beholder.plans import Plan
 from beholder.readers.registry import RATING_READERS, reader_of
 from beholder.runs import Context, run_job, start
@@ -56,7 +56,8 @@ def run(context: Context, sources: Sequence[Source], models: Sequence[str], out:
     def compute() -> Tables:
         return {prefix + name: table for name, table in compare(context, sets, models).items()}
 
-    settings = {"taste": context.plan.taste.model_dump(mode="json"), "seed": context.plan.seed, "models": list(models)}
+    settings = {"taste": context.plan.taste.model_dump(mode="json"), "seed": context.plan.seed}
+    settings["models"] = models_said(models)
     settings["sets"] = [one.name for one in sets]
     settings["confidence"] = context.plan.analysis.confidence
     made = context.derive("Ablation", compute, version=STEP_VERSION, inputs=inputs, settings=settings, shown=False)

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from beholder.errors import UserError
-from beholder.evaluation import Question, evaluate_question, report_settings
+from beholder.evaluation import Question, evaluate_question, models_said, report_settings
 from beholder.plans import Plan
 from beholder.readers.pictures import within_reach
 from beholder.readers.registry import RATING_READERS
@@ -85,6 +85,7 @@ def evaluate_tables(context: Context, question: Question) -> Tables:
     settings = {"taste": plan.taste.model_dump(mode="json"), "seed": plan.seed}
     settings["analysis"] = {"confidence": plan.analysis.confidence, "permutations": plan.analysis.permutations}
     settings["report"] = asdict(report_settings(plan))
+    settings["models"] = models_said(plan.taste.models)
     if question.released:
         settings["released"] = True
     inputs = [*question.inputs, *question.told(plan)]

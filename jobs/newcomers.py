@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from beholder.errors import UserError
-from beholder.evaluation import Question, fold_stage, folds_of
+from beholder.evaluation import Question, fold_stage, folds_of, models_said
 from beholder.plans import Plan
 from beholder.runs import Context, require, run_job, start
 from evaluate_taste import write_csv
@@ -60,6 +60,7 @@ def run(context: Context, request: Request, out: str | None = None) -> None:
     inputs = [*request.question.inputs, *request.question.told(plan)]
     settings = {"sweep": asdict(request.sweep), "user_folds": request.user_folds, "seed": plan.seed}
     settings |= {"taste": plan.taste.model_dump(mode="json"), "confidence": plan.analysis.confidence}
+    settings["models"] = models_said(plan.taste.models)
 
     def compute() -> dict[str, pd.DataFrame]:
         return {request.prefix + name: table for name, table in sweep_plan(context, request).items()}

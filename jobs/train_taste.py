@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from beholder.evaluation import Question
+from beholder.evaluation import Question, models_said
 from beholder.plans import Plan
 from beholder.runs import Context, run_job, start
 
@@ -77,6 +77,7 @@ def run(context: Context) -> None:
 
     tracking_uri(context.store)  # refused before anything is fitted
     settings = context.plan.taste.model_dump(mode="json") | {"seed": context.plan.seed}
+    settings["fitted"] = models_said(context.plan.taste.models)
     # Of a run that finds its tables as of one that makes them.
     inputs = inputs_of(context.plan)
     context.digests.update((name, context.digest(name)) for name in inputs)

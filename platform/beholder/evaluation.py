@@ -157,6 +157,14 @@ def folds_seed(plan: Plan) -> int:
     return int(np.random.default_rng([plan.seed, 3, 0]).integers(2**62))
 
 
+def models_said(names: Sequence[str]) -> dict[str, Any]:
+    """Models as the key of a step names them: by all their settings, and by the version of the code that fits them."""
+    from beholder.taste.fold_stage import PredictFold
+    from beholder.taste.registry import taste_model
+
+    return {"version": PredictFold.version, "models": {name: repr(taste_model(name)) for name in names}}
+
+
 def fold_stage(context: Context, question: Question, folds: Folds, *, first_occasion: bool = False) -> PredictFold:
     """The stage that predicts this question's folds, ready in this process too."""
     from beholder.taste.fold_stage import PredictFold, SetTables

@@ -44,13 +44,15 @@ def test_a_table_that_is_missing_takes_no_page_with_it(copied, open_page, page, 
 
 
 def test_a_folder_that_is_no_store_is_told_without_a_traceback(tmp_path, open_page):
+    nowhere = tmp_path / "nowhere"
+
     class Nowhere:
-        url = str(tmp_path / "nowhere")
+        url = str(nowhere)
 
     app = open_page(Nowhere, "overview")
     assert not app.exception
     assert "make demo" in app.error[0].value
-    assert not Nowhere.root.exists()
+    assert not nowhere.exists()
 
 
 def test_the_overview_shows_counts_and_claims(store, open_page):
