@@ -19,10 +19,10 @@ from beholder.taste.people import People
 class SizedSlopes:
     """`EBSlopes` with `factors` in large studies, and none in small ones: what stacks are made of.
 
-    A factor is a direction in which people differ, so it takes people to see it. And where people rated fewer images
-    than the design has columns, many directions fit them equally well and the variances do not settle. They may not
-    settle with more ratings either, as where everybody rated the same hundred images: then there are no factors, and
-    the settings say how many were tried.
+    A factor is a direction in which people differ, so it takes people to see it. And where people rated hardly more
+    images than the design has columns, many directions fit them equally well: the variances do not settle, or settle
+    where predictions run wild (a person's 80 ratings in 64 columns). They may not settle with more ratings either:
+    then there are no factors, and the settings say how many were tried.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class SizedSlopes:
 
     factors: int = 6
     people_a_factor: int = 10
-    ratings_a_column: float = 1.0
+    ratings_a_column: float = 2.0
 
     name: ClassVar[str] = "eb_factors"
 
